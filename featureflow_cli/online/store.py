@@ -1,0 +1,98 @@
+"""What an online store is: one hash per entity, written by compare-and-set (design.md 4 and 5).
+
+Names used here: `entity` is the entity's name, an `id` is its join keys in declared order, percent-encoded and
+joined by `,` (`entity_id`), a `field` is one view state (short fingerprint and bootstrap number), a blob is
+what compute/codec.py encodes. Every store passes the same contract tests (tests/integration/online_contract.py).
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+from urllib.parse import quote
+
+from featureflow_cli.spec.types import Value
+
+
+@dataclass(frozen=True)
+class Held:
+    """What a store holds of one entity: the version (None: no such hash) and a blob per field asked for."""
+
+    version: bytes | None
+    blobs: tuple[bytes | None, ...]
+
+
+@dataclass(frozen=True)
+class Write:
+    """A compare-and-set of one entity's hash: applied whole if the version is still `expected`, else not at all.
+
+    `version` is eight random bytes, never a counter. `newest_us` is per field, for scans by activity.
+    `expires_us` None: never expires; a hash expires with the latest of the writes it took (design.md 5).
+    """
+
+    id: str
+    expected: bytes | None
+    version: bytes
+    blobs: Mapping[str, bytes]
+    newest_us: Mapping[str, int]
+    expires_us: int | None
+
+
+class OnlineStore(Protocol):
+    """All methods raise StoreUnavailable where the store does not answer; none of them retries a write."""
+
+    shards: int
+
+    def read(self, entity: str, ids: Sequence[str], fields: Sequence[str]) -> list[Held]:
+        """One `Held` per id, in order; all of one call from one round trip (one snapshot where the store has them)."""
+
+    def write(self, entity: str, writes: Sequence[Write]) -> list[bool]:
+        """True where the write was applied, False where the version had moved; per write, in order."""
+
+    def scan(self, entity: str, field: str, since_us: int) -> Iterator[list[tuple[str, bytes]]]:
+        """All (id, blob) whose newest event is at or after `since_us`, in chunks, in order of id."""
+
+    def sample(self, entity: str, field: str, count: int, seed: int) -> list[str]:
+        """Up to `count` ids that hold `field`; the same ones for the same content and seed."""
+
+    def count(self, entity: str, field: str) -> int:
+        """How many entities hold `field`."""
+
+    def marker(self, shard: int, field: str) -> dict[int, int] | None:
+        """The field's marker on that shard: {partition: end}, or None where it was not bootstrapped there."""
+
+    def mark(self, shard: int, field: str, ends: Mapping[int, int]) -> None:
+        """Raise the marker to `ends` (creates it; an end only rises)."""
+
+    def shard_of(self, entity: str, id: str) -> int: ...
+
+    def population(self, field: str, feature: str, grid_us: int) -> bytes | None:
+        """The published population of a rank at a grid point (design.md 1.14), or None."""
+
+    def publish(self, field: str, feature: str, grid_us: int, population: bytes) -> None:
+        """Publish it, unless one stands; keeps those of the last hours only."""
+
+    def withdraw(self, field: str, after_us: int) -> None:
+        """Forget the field's populations of grid points after `after_us`: an event at `after_us` came late."""
+
+    def drop(self, field: str) -> None:
+        """Forget all states and markers of that field (a view's earlier build)."""
+
+    def teardown(self) -> None:
+        """Remove everything of this project, and nothing else."""
+
+    def bytes_held(self) -> int:
+        """Approximate size of the states of this project."""
+
+    def ping(self) -> None: ...
+
+    def close(self) -> None: ...
+
+
+def entity_id(keys: Sequence[Value]) -> str:
+    """The id of an entity: its join keys in declared order, percent-encoded, joined by `,`."""
+    return ",".join(quote(key if isinstance(key, str) else canonical_key(key), safe="") for key in keys)
+
+
+def canonical_key(key: Value) -> str:
+    """Join keys as text: bools as true/false, all else as Python writes it (int, Decimal at its scale)."""
+    return str(key).lower() if isinstance(key, bool) else str(key)
