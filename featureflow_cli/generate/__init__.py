@@ -1,0 +1,1 @@
+"""Synthetic events: a shop that never was, but could have been."""

@@ -1,0 +1,1 @@
+"""A new feature repo from a template."""
