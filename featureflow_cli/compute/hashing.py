@@ -1,8 +1,8 @@
 """How a key is known: the XXH64 (seed 42) of its canonical text (design.md 1.13).
 
-Integers are their digits, decimals stand at their scale, booleans are `true` and `false`, doubles the shortest
-text that reads back as them (Python's `repr`; zero has one sign), timestamps integer microseconds, dates
-integer days, text is itself. The hash is ours in every engine, never the engine's own.
+Integers are their digits, decimals stand at their scale, booleans are `true` and `false`, doubles the
+shortest text that reads back as them (Python's `repr`; zero has one sign), timestamps integer microseconds,
+dates integer days, text is itself. The hash is ours in every engine, never the engine's own.
 """
 
 from collections.abc import Iterable
@@ -50,7 +50,7 @@ def hash_texts(texts: Iterable[str]) -> NDArray[np.uint64]:
 
 
 def key_hash(keys: "pa.Array | pa.ChunkedArray") -> NDArray[np.uint64]:
-    """Hash of each key of an Arrow column of any scalar type, 0 where it is null; hashes distinct values once."""
+    """Hash of each key of an Arrow column of any scalar type (distinct values once); 0 for null."""
     import pyarrow as pa
     import pyarrow.compute as pc
 

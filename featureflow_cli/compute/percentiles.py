@@ -53,7 +53,7 @@ BUCKETS_AN_OCTAVE = len(MANTISSA_EDGES)
 SMALLEST_EXPONENT = -1074
 """2 to this is the smallest positive double; every double is a multiple of it."""
 EXACT_MULTIPLES = 2048
-"""Multiples of it under this one are buckets of their own: doubles there lie more than 1% of a bucket apart."""
+"""Multiples of it under this one are buckets of their own, for doubles there lie too far apart to share one."""
 
 _EDGES = np.array(MANTISSA_EDGES)
 _UPPER = np.append(_EDGES[1:], 1.0)
@@ -64,7 +64,7 @@ _FIRST_OCTAVE = SMALLEST_EXPONENT + EXACT_MULTIPLES.bit_length()
 
 
 def bucket(values: NDArray[np.float64]) -> NDArray[np.int32]:
-    """Bucket of each finite value: order preserving, mirrored in the sign, 0 for zero. NaN and inf never come here."""
+    """Bucket of each finite value: order preserving, mirrored in the sign, 0 for zero (no NaN comes here)."""
     sizes = np.abs(values)
     mantissas, exponents = np.frexp(sizes)
     steps = np.searchsorted(_EDGES, mantissas, side="right") - 1
