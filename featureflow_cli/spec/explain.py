@@ -1,0 +1,314 @@
+"""Pydantic's findings in the words and the places of the user's YAML."""
+
+import types
+import typing
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, Union, get_args, get_origin
+
+from pydantic import BaseModel, ValidationError
+
+from featureflow_cli.errors import Problem, did_you_mean
+from featureflow_cli.spec import models
+from featureflow_cli.spec.places import Node, Path, Place
+from featureflow_cli.spec.reading import has_variables
+
+_NOUNS: Mapping[type[BaseModel], str] = {
+    models.Entity: "an entity",
+    models.Source: "a source",
+    models.SourceColumn: "a column",
+    models.Stream: "a stream",
+    models.FilesStream: "`files`",
+    models.KafkaStream: "`kafka`",
+    models.KafkaTopic: "`create`",
+    models.Batch: "`batch`",
+    models.FeatureView: "a feature view",
+    models.Feature: "a feature",
+    models.RatioOf: "a ratio",
+    models.RatioPart: "a side of a ratio",
+    models.RankOf: "a rank",
+    models.OnDemandFeature: "an on-demand feature",
+    models.FeatureService: "a feature service",
+    models.ViewReference: "a view reference",
+    models.UnitTest: "a unit test",
+    models.StoreConfig: "feature_store.yaml",
+    models.OnlineStoreConfig: "`online_store`",
+    models.OfflineStoreConfig: "`offline_store`",
+    models.EngineConfig: "`engine`",
+    models.StreamConfig: "`stream`",
+    models.ServerConfig: "`server`",
+}
+_EXPECTED = {
+    "string": "text",
+    "int": "a whole number",
+    "float": "a number",
+    "bool": "true or false",
+    "tuple": "a list",
+    "list": "a list",
+    "dict": "a mapping (`key: value`)",
+    "model": "a mapping (`key: value`)",
+}
+_LIMITS = {
+    "greater_than_equal": ("ge", "at least"),
+    "greater_than": ("gt", "above"),
+    "less_than_equal": ("le", "at most"),
+    "less_than": ("lt", "below"),
+}
+_ELSEWHERE: Mapping[tuple[type[BaseModel], str], str] = {
+    # What users of Feast, dbt and the like write first, and how it is said here.
+    (models.Entity, "join_key"): "write join_keys: {NAME: TYPE}",
+    (models.Entity, "value_type"): "write join_keys: {NAME: TYPE}",
+    (models.Source, "event_timestamp_column"): "it is called `timestamp_field`",
+    (models.Source, "timestamp_column"): "it is called `timestamp_field`",
+    (models.Source, "event_timestamp"): "it is called `timestamp_field`",
+    (models.Source, "created_timestamp_column"): "it is called `created_timestamp`",
+    (models.Source, "columns"): "it is called `schema`",
+    (models.Source, "fields"): "it is called `schema`",
+    (models.Source, "path"): "write batch: {path: …} or stream: {files: {path: …}}",
+    (models.Source, "kafka"): "it belongs in `stream`: stream: {kafka: …}",
+    (models.Source, "files"): "it belongs in `stream`: stream: {files: …}",
+    (models.Source, "until"): "it belongs in `batch`: batch: {path: …, until: …}",
+    (
+        models.FeatureView,
+        "entities",
+    ): "a view has one entity: `entity: NAME` (several join keys make a pair entity)",
+    (models.FeatureView, "batch_source"): "it is called `source`",
+    (models.FeatureView, "stream_source"): "it is called `source`",
+    (
+        models.FeatureView,
+        "schema",
+    ): "the columns are the source's: name them in `latest`, or define `features`",
+    (models.FeatureView, "aggregations"): "write them in `features`",
+    (models.FeatureView, "window"): "a window belongs to a feature",
+    (models.FeatureView, "windows"): "windows belong to a feature",
+    (models.Feature, "aggregation"): 'name the aggregation itself, such as `count: "*"` or `sum: amount`',
+    (models.Feature, "agg"): 'name the aggregation itself, such as `count: "*"` or `sum: amount`',
+    (models.Feature, "function"): 'name the aggregation itself, such as `count: "*"` or `sum: amount`',
+    (models.Feature, "type"): 'name the aggregation itself, such as `count: "*"` or `sum: amount`',
+    (models.Feature, "avg"): "it is called `mean`",
+    (models.Feature, "average"): "it is called `mean`",
+    (models.Feature, "filter"): "it is called `where`",
+    (models.Feature, "std"): "it is called `stddev`",
+    (models.Feature, "median"): "write percentile: {of: …, p: 0.5}",
+    (models.Feature, "expr"): "an expression over features belongs in `on_demand_features`",
+    (models.Feature, "ttl"): "`ttl` belongs to the view",
+    (models.FeatureService, "feature_views"): 'it is called `features`: ["view:*"]',
+    (models.OnDemandFeature, "expression"): "it is called `expr`",
+    (models.OnDemandFeature, "sql"): "it is called `expr`",
+    (models.OnlineStoreConfig, "connection_string"): "it is called `url`",
+}
+
+
+def explain(err: ValidationError, model: type[BaseModel], node: Node) -> list[Problem]:
+    """Problems of one object that did not fit `model`; `node` is what was written for it."""
+    found: dict[Path, list[tuple[Node, Mapping[str, Any]]]] = {}
+    for error in err.errors(include_url=False):
+        path, at = _resolve(node, error["loc"])
+        if not (has_variables(at) and at.variables == ()):
+            found.setdefault(path, []).append((at, error))
+    problems = []
+    for path, errors in found.items():
+        if _is_shape(errors) and any(other != path and other[: len(path)] == path for other in found):
+            continue  # another member of the union fits better, and says below what is wrong with it
+        at = errors[0][0]
+        kinds = [error for _, error in errors if error["type"] not in {"missing", "extra_forbidden"}]
+        problems += [_of_keys(error, model, path, at) for _, error in errors if error not in kinds]
+        if kinds:
+            problems.append(_of_value(kinds, path, at))
+    return problems
+
+
+def _resolve(node: Node, loc: Sequence[str | int]) -> tuple[Path, Node]:
+    """Follow pydantic's location through what was written; names of union members lead nowhere and are left out."""
+    path: Path = ()
+    for step in loc:
+        below = node.child(step)
+        if below is not None:
+            path, node = (*path, step), below
+    return path, node
+
+
+def _is_shape(errors: Sequence[tuple[Node, Mapping[str, Any]]]) -> bool:
+    return all(error["type"].endswith("_type") for _, error in errors)
+
+
+def _of_keys(error: Mapping[str, Any], model: type[BaseModel], path: Path, at: Node) -> Problem:
+    """A key that is missing, or that is not known. For the latter, `path` already ends with the key."""
+    last = str(error["loc"][-1])
+    if error["type"] == "missing":
+        owner = _model_at(model, path)
+        return _first_key(at).problem(f"{_called(owner, at)} needs `{last}`")
+    owner = _model_at(model, path[:-1])
+    known = _keys(owner)
+    place = at.key or at.place
+    hint = _ELSEWHERE.get((owner, last), "")
+    if owner is models.Feature:
+        near = did_you_mean(last, models.AGGREGATIONS)
+        hint = hint or near or did_you_mean(last, known)
+        if near and near == hint:
+            return place.problem(f"unknown aggregation '{last}'", hint)
+        return place.problem(f"unknown aggregation or key '{last}'", hint or f"known: {', '.join(known)}")
+    hint = hint or did_you_mean(last, known) or f"known: {', '.join(known)}"
+    return place.problem(f"unknown key '{last}' in {_NOUNS.get(owner, 'this mapping')}", hint)
+
+
+def _of_value(errors: Sequence[Mapping[str, Any]], path: Path, at: Node) -> Problem:
+    """A value that does not fit: of a union's several findings one sentence."""
+    error = errors[0]
+    place = (at.key or at.place) if error["loc"][-1:] == ("[key]",) else at.place
+    subject = _subject(path)
+    expected = list(dict.fromkeys(text for each in errors if (text := _EXPECTED.get(_stem(each["type"])))))
+    if at.variables:
+        wanted = f": {' or '.join(expected)} is expected" if expected else ""
+        return place.problem(
+            f"the value of ${{env:{at.variables[0]}}} does not fit {subject or 'here'}{wanted}"
+        )
+    if expected and error["type"] != "value_error":
+        what = f"{subject or 'this'} should be {' or '.join(expected)}, not {_shown(at)}"
+        return place.problem(what, _shape_hint(expected, at))
+    if error["type"] == "string_pattern_mismatch":
+        return _bad_name(error, place, str(error["input"]))
+    if error["type"] == "literal_error":
+        known = [part.strip(" '") for part in str(error["ctx"]["expected"]).replace(" or ", ", ").split(", ")]
+        hint = did_you_mean(str(at.content), known)
+        return place.problem(f"{subject} cannot be {_shown(at)}: it is {_any_of(known)}", hint)
+    if error["type"] in _LIMITS:
+        key, words = _LIMITS[error["type"]]
+        return place.problem(f"{subject} should be {words} {error['ctx'][key]}, not {_shown(at)}")
+    if error["type"] == "too_short":
+        return place.problem(f"{subject} needs at least one entry")
+    what = str(error.get("ctx", {}).get("error", error["msg"]))
+    return place.problem(*_worded(what, subject, at))
+
+
+def _worded(what: str, subject: str, at: Node) -> tuple[str, str]:
+    """A ValueError of our own models, with a hint where one helps."""
+    if "is not a duration" in what or what.startswith("write a duration"):
+        shown = _shown(at)
+        return (
+            f"{subject} is {shown}, which is not a duration",
+            "write a number and us, ms, s, m, h or d: 90s, 15m, 1h, 7d",
+        )
+    if "ISO 8601" in what:
+        return f"{subject}: {what}", "write 2026-01-01 or 2026-01-01T10:00:00Z"
+    if what.startswith("unknown type"):
+        written = str(at.content)
+        near = did_you_mean(
+            written.split("(")[0], ("bool", "int64", "double", "string", "timestamp", "date", "decimal")
+        )
+        synonym = _TYPE_SYNONYMS.get(written.lower())
+        return what, f"did you mean '{synonym}'?" if synonym else near
+    return what, ""
+
+
+_TYPE_SYNONYMS = {
+    **dict.fromkeys(("int", "integer", "bigint", "long", "int32", "smallint", "uint64", "number"), "int64"),
+    **dict.fromkeys(("float", "float64", "float32", "real", "numeric"), "double"),
+    **dict.fromkeys(("str", "text", "varchar", "char", "utf8", "uuid"), "string"),
+    **dict.fromkeys(("datetime", "timestamptz", "unixtimestamp", "unix_timestamp"), "timestamp"),
+    **dict.fromkeys(("boolean",), "bool"),
+    **dict.fromkeys(("decimal", "money"), "decimal(18,2)"),
+    **dict.fromkeys(("array", "list"), "list<double>"),
+}
+
+
+def _bad_name(error: Mapping[str, Any], place: Place, written: str) -> Problem:
+    if "{window}" in str(error["ctx"]["pattern"]) and "{" in written:
+        return place.problem(
+            f"'{written}' is not a feature's name",
+            "only {window} may stand in braces, once, after a letter or _",
+        )
+    return place.problem(
+        f"'{written}' is not a name", "letters, digits and _ only, not starting with a digit"
+    )
+
+
+def _shape_hint(expected: Sequence[str], at: Node) -> str:
+    if "text" in expected:
+        if isinstance(at.content, Mapping) and set(at.content) == {"window"}:
+            return 'quote it: "{window}"'
+        if isinstance(at.content, (bool, int, float)):
+            return f'quote it: "{at.text}"'
+    if "a list" in expected and isinstance(at.content, str):
+        return f"write [{at.content}]" if "," not in at.content else ""
+    return ""
+
+
+def _shown(at: Node) -> str:
+    """What stands there, in a few words."""
+    if isinstance(at.content, Mapping):
+        return "a mapping"
+    if isinstance(at.content, tuple):
+        return "a list"
+    if at.content is None:
+        return "empty"
+    text = at.text if len(at.text) <= 60 else at.text[:57] + "…"
+    if isinstance(at.content, bool):
+        return f"the bool {text}"
+    return f"the number {text}" if isinstance(at.content, (int, float)) else f"'{text}'"
+
+
+def _subject(path: Path) -> str:
+    names = [step for step in path if isinstance(step, str)]
+    return (
+        f"`{names[-1]}`"
+        if names and path and isinstance(path[-1], str)
+        else (f"an entry of `{names[-1]}`" if names else "")
+    )
+
+
+def _called(owner: type[BaseModel], at: Node) -> str:
+    noun = _NOUNS.get(owner, "this mapping")
+    name = at.child("name")
+    if name is None or not isinstance(name.content, str) or name.variables:
+        return noun
+    return f"{noun.split(' ', 1)[-1]} '{name.content}'"
+
+
+def _first_key(at: Node) -> Place:
+    """Where an object starts: its first key reads better in an excerpt than its brace."""
+    if isinstance(at.content, Mapping):
+        for child in at.content.values():
+            if child.key is not None:
+                return child.key
+    return at.place
+
+
+def _any_of(known: Sequence[str]) -> str:
+    return known[0] if len(known) == 1 else f"{', '.join(known[:-1])} or {known[-1]}"
+
+
+def _stem(kind: str) -> str:
+    return kind.split("_")[0] if kind.endswith(("_type", "_parsing", "_from_float")) else ""
+
+
+def _keys(model: type[BaseModel]) -> list[str]:
+    return [field.alias or name for name, field in model.model_fields.items()]
+
+
+def _model_at(model: type[BaseModel], path: Path) -> type[BaseModel]:
+    """The model that describes the mapping at `path` below `model`; `BaseModel` where it is a plain one."""
+    kinds: list[Any] = [model]
+    for step in path:
+        kinds = [below for kind in kinds for below in _below(kind, step)]
+    return next((kind for kind in kinds if isinstance(kind, type) and issubclass(kind, BaseModel)), BaseModel)
+
+
+def _below(kind: Any, step: str | int) -> list[Any]:
+    if isinstance(kind, type) and issubclass(kind, BaseModel):
+        field = next((f for name, f in kind.model_fields.items() if (f.alias or name) == step), None)
+        return _members(field.annotation) if field is not None else []
+    origin, arguments = get_origin(kind), get_args(kind)
+    if origin in {tuple, list} and isinstance(step, int):
+        return _members(arguments[0])
+    if origin is dict and isinstance(step, str):
+        return _members(arguments[1])
+    return []
+
+
+def _members(annotation: Any) -> list[Any]:
+    """A union's members, without Annotated; one member for any other type."""
+    if get_origin(annotation) is Annotated:
+        return _members(get_args(annotation)[0])
+    if get_origin(annotation) in {Union, types.UnionType, typing.Union}:
+        return [member for each in get_args(annotation) for member in _members(each)]
+    return [annotation]

@@ -1,0 +1,330 @@
+"""YAML as users mean it: every value with its place, no value changed silently, every error in plain words.
+
+PyYAML only splits the text into nodes. What a plain scalar means is decided here, by the core rules of YAML
+1.2: `no`, `on`, `12:30:00`, `0755` and `2026-01-01` are text. Duplicate keys are errors.
+"""
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from decimal import Decimal
+from typing import Any
+
+import yaml
+
+from featureflow_cli.errors import Problem
+from featureflow_cli.spec.places import Node, Place, Scalar, YamlFile
+
+_INTEGER = re.compile(r"[-+]?(0|[1-9][0-9]*)")
+_BASED = re.compile(r"0o[0-7]+|0x[0-9a-fA-F]+")
+_FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
+_WORDS: Mapping[str, Scalar] = {
+    **dict.fromkeys(("", "~", "null", "Null", "NULL"), None),
+    **dict.fromkeys(("true", "True", "TRUE"), True),
+    **dict.fromkeys(("false", "False", "FALSE"), False),
+    **dict.fromkeys((".inf", ".Inf", ".INF", "+.inf"), math.inf),
+    "-.inf": -math.inf,
+    **dict.fromkeys((".nan", ".NaN", ".NAN"), math.nan),
+}
+_VARIABLE = re.compile(r"\$\{env:([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}")
+_ALMOST_VARIABLE = re.compile(r"\$\{(?:[eE][nN][vV]:[^}]*|[A-Za-z_][A-Za-z0-9_]*)\}?")
+
+
+class _Loader(yaml.SafeLoader):
+    yaml_implicit_resolvers: dict[str, Any] = {}  # noqa: RUF012  (PyYAML's own attribute)
+
+
+_FAST: Any = (
+    type("_FastLoader", (yaml.CSafeLoader,), {"yaml_implicit_resolvers": {}})
+    if yaml.__with_libyaml__
+    else _Loader
+)
+
+
+def read(file: YamlFile) -> tuple[Node | None, list[Problem]]:
+    """The file's tree (None where it is empty or broken) and everything that is wrong with it as YAML."""
+    if not file.text.strip():
+        return None, [Place(file, 1, 1).problem("the file is empty", "write something in it, or delete it")]
+    try:
+        documents = _compose(file.text)
+    except yaml.MarkedYAMLError as err:
+        return None, [_syntax(file, err)]
+    except yaml.reader.ReaderError as err:
+        before = file.text[: int(err.position)]
+        place = Place(file, before.count("\n") + 1, len(before) - before.rfind("\n"))
+        code = err.character if isinstance(err.character, int) else ord(str(err.character)[:1] or "\0")
+        return None, [place.problem(f"character U+{code:04X} cannot stand in YAML", "remove it")]
+    if len(documents) > 1:
+        place = _place(file, documents[1].start_mark)
+        return None, [
+            place.problem("a second YAML document starts here", "one file is one document: remove the `---`")
+        ]
+    if not documents or documents[0] is None:
+        return None, []
+    problems: list[Problem] = []
+    tree = _Tree(file, problems).node(documents[0], None)
+    return tree, problems
+
+
+def core_scalar(text: str) -> Scalar:
+    """What a plain scalar means: null, a bool, an int, a float that loses no digit; else the text itself."""
+    if text in _WORDS:
+        return _WORDS[text]
+    if _INTEGER.fullmatch(text):
+        return int(text)
+    if _BASED.fullmatch(text):
+        return int(text, 0)
+    # `1.10` is also how people write versions, and long decimals do not fit a double: those stay text where
+    # the text matters, because models that want text refuse a float and say "quote it".
+    if _FLOAT.fullmatch(text) and not re.fullmatch(r"[-+]?0[0-9]+.*", text):
+        number = float(text)
+        if math.isfinite(number) and Decimal(repr(number)) == Decimal(text):
+            return number
+    return text
+
+
+def interpolate(node: Node, environ: Mapping[str, str]) -> tuple[Node, list[Problem]]:
+    """Put environment variables in: `${env:NAME}` and `${env:NAME:-default}`. The results are text.
+
+    As in a shell, the default also stands for an empty variable. A missing one is a problem at its place.
+    """
+    if isinstance(node.content, Mapping):
+        below = {key: interpolate(child, environ) for key, child in node.content.items()}
+        problems = [problem for _, found in below.values() for problem in found]
+        return node.with_content({key: child for key, (child, _) in below.items()}), problems
+    if isinstance(node.content, tuple):
+        items = [interpolate(child, environ) for child in node.content]
+        problems = [problem for _, found in items for problem in found]
+        return node.with_content(tuple(child for child, _ in items)), problems
+    if "${" not in node.text or not isinstance(node.content, str):
+        return node, []
+    return _interpolate_text(node, environ)
+
+
+def has_variables(node: Node) -> bool:
+    return isinstance(node.content, str) and _VARIABLE.search(node.text) is not None
+
+
+def _interpolate_text(node: Node, environ: Mapping[str, str]) -> tuple[Node, list[Problem]]:
+    problems: list[Problem] = []
+    names: list[str] = []
+
+    def put_in(match: re.Match[str]) -> str:
+        name, default = match[1], match[2]
+        names.append(name)
+        if environ.get(name):
+            return environ[name]
+        if default is not None:
+            return default
+        if name in environ:
+            return ""
+        place = replace(node.place_of(match.start()), width=len(match[0]))
+        problems.append(
+            place.problem(
+                f"the environment variable {name} is not set",
+                f"set it, or give a default: ${{env:{name}:-value}}",
+            )
+        )
+        return ""
+
+    filled = _VARIABLE.sub(put_in, node.text)
+    for match in _ALMOST_VARIABLE.finditer(_VARIABLE.sub(lambda found: " " * len(found[0]), node.text)):
+        place = replace(node.place_of(match.start()), width=len(match[0]))
+        problems.append(
+            place.problem(
+                f"'{match[0]}' is not an environment variable",
+                "write ${env:NAME}, or ${env:NAME:-default}",
+            )
+        )
+    return (replace(node, content=filled, variables=tuple(names)) if names else node), problems
+
+
+def _compose(text: str) -> list[Any]:
+    """Documents as PyYAML nodes; libyaml where it is built in, the pure loader for its better error messages."""
+    try:
+        return list(yaml.compose_all(text, Loader=_FAST))
+    except yaml.YAMLError:
+        return list(yaml.compose_all(text, Loader=_Loader))
+
+
+def _place(file: YamlFile, mark: Any, width: int = 1) -> Place:
+    return Place(file, mark.line + 1, mark.column + 1, width)
+
+
+class _Tree:
+    """Turns one document's PyYAML nodes into ours, collecting what is wrong on the way."""
+
+    def __init__(self, file: YamlFile, problems: list[Problem]) -> None:
+        self.file = file
+        self.problems = problems
+        self.open: set[int] = set()
+
+    def node(self, found: Any, key: Place | None) -> Node:
+        start, end = found.start_mark, found.end_mark
+        width = end.column - start.column if start.line == end.line else 1
+        place = _place(self.file, start, max(1, width))
+        if id(found) in self.open:
+            self.problems.append(
+                place.problem("this anchor contains itself", "remove the alias inside of it")
+            )
+            return Node(place, None, key)
+        line = self.file.lines[start.line] if start.line < len(self.file.lines) else ""
+        if line[start.column : start.column + 1] == "!" and getattr(found, "style", None) is None:
+            self.problems.append(
+                place.problem(
+                    "YAML tags (`!name`) mean nothing here", "quote the value if it starts with `!`"
+                )
+            )
+        self.open.add(id(found))
+        try:
+            if isinstance(found, yaml.ScalarNode):
+                return self._scalar(found, place, key)
+            if isinstance(found, yaml.SequenceNode):
+                return Node(place, tuple(self.node(item, None) for item in found.value), key)
+            return Node(place, self._mapping(found, place), key)
+        finally:
+            self.open.discard(id(found))
+
+    def _scalar(self, found: Any, place: Place, key: Place | None) -> Node:
+        style = found.style or ""
+        content = found.value if style else core_scalar(found.value)
+        return Node(place, content, key, text=found.value, style=style)
+
+    def _mapping(self, found: Any, place: Place) -> Mapping[str, Node]:
+        entries: dict[str, Node] = {}
+        for key_node, value_node in found.value:
+            if not isinstance(key_node, yaml.ScalarNode):
+                self.problems.append(self._odd_key(key_node))
+                continue
+            name = key_node.value
+            key = _place(
+                self.file, key_node.start_mark, key_node.end_mark.column - key_node.start_mark.column
+            )
+            if found.flow_style and not self._has_colon(key_node):
+                self.problems.append(_stray(key, name, alone=len(found.value) == 1))
+                continue
+            if name == "<<" and not key_node.style:
+                self.problems.append(key.problem("merge keys (`<<`) are not supported", "write the keys out"))
+                continue
+            if name in entries:
+                first = entries[name].key
+                assert first is not None
+                self.problems.append(
+                    key.problem(
+                        f"duplicate key '{name}'", f"it was given on line {first.line} already; keep one"
+                    )
+                )
+                continue
+            entries[name] = self.node(value_node, key)
+        return entries
+
+    def _odd_key(self, key_node: Any) -> Problem:
+        place = _place(self.file, key_node.start_mark)
+        if isinstance(key_node, yaml.MappingNode):
+            return place.problem("a key cannot be a mapping", "quote text that starts with `{`")
+        return place.problem("a key cannot be a list", "quote text that starts with `[`")
+
+    def _has_colon(self, key_node: Any) -> bool:
+        end = key_node.end_mark
+        rest = "\n".join(
+            (self.file.lines[end.line][end.column :], *self.file.lines[end.line + 1 : end.line + 2])
+        )
+        return rest.lstrip().startswith(":")
+
+
+def _stray(key: Place, name: str, *, alone: bool) -> Problem:
+    """An entry of a flow mapping without a colon: nearly always text that needed quotes."""
+    if alone:
+        return key.problem(
+            f"{{{name}}} without quotes is a YAML mapping",
+            f'quote the whole text, such as "purchases_{{{name}}}"',
+        )
+    return key.problem(
+        f"'{name}' has no value: inside {{ }} a comma ends the value before it",
+        'quote text that holds a comma, such as "coalesce(a, b)" or "decimal(18,2)"',
+    )
+
+
+def _syntax(file: YamlFile, err: yaml.MarkedYAMLError) -> Problem:
+    """PyYAML's message in the words of somebody who writes features."""
+    mark: Any = err.problem_mark or err.context_mark
+    what, context = err.problem or "", err.context or ""
+    place = _place(file, mark) if mark is not None else Place(file, 1, 1)
+    line = file.lines[place.line - 1] if place.line <= len(file.lines) else ""
+    character = line[place.column - 1 : place.column]
+    if context == "while scanning an alias" or what.startswith("found undefined alias"):
+        star = _place(file, err.context_mark) if context else place
+        return star.problem("a bare `*` is a YAML alias", 'quote it: "*"')
+    if context == "while scanning an anchor":
+        return _place(file, err.context_mark).problem("a bare `&` is a YAML anchor", "quote the text")
+    if "\t" in what or "'\\t'" in what or (character == "\t"):
+        return place.problem("a tab cannot indent YAML", "use spaces")
+    if "cannot start any token" in what:
+        return place.problem(f"text cannot start with `{character}` unless it is quoted", "quote the value")
+    if what.startswith("mapping values are not allowed"):
+        return place.problem(
+            "a `: ` starts a mapping, which cannot stand here",
+            "quote text that holds `: `; or mend the indentation of this line",
+        )
+    return _structure(file, place, err)
+
+
+def _structure(file: YamlFile, place: Place, err: yaml.MarkedYAMLError) -> Problem:
+    what, context = err.problem or "", err.context or ""
+    opened: Any = err.context_mark
+    if context == "while parsing a flow mapping" and what.endswith("got '{'"):
+        return place.problem(
+            "`{` inside { } starts another mapping", 'quote the text, such as "purchases_{window}"'
+        )
+    if context.startswith("while parsing a flow") and opened is not None:
+        closing = "]" if "sequence" in context else "}"
+        return place.problem(
+            f"expected `,` or `{closing}` here",
+            f"the `{'[' if closing == ']' else '{'}` of line {opened.line + 1} is still open; close it, or quote the text",
+        )
+    if what.startswith("expected <block end>, but found '<scalar>'"):
+        before = file.lines[place.line - 1][: place.column - 1].rstrip()
+        if before.endswith(("'", '"')):
+            return place.problem(
+                "the quoted text ends before this",
+                "quote the whole value in the other kind of quotes: where: \"'a' = x\"",
+            )
+        if before.endswith("}"):
+            return place.problem(
+                "a `{ }` ends before this", 'quote the whole text, such as "{window}_purchases"'
+            )
+        if before.endswith("]"):
+            return place.problem("a `[ ]` ends before this", "quote the whole text")
+    if what.startswith("expected <block end>") or "expected '<document start>'" in what:
+        around = f" with the block that starts on line {opened.line + 1}" if opened is not None else ""
+        return place.problem("this line does not fit the indentation around it", f"align it{around}")
+    if context == "while scanning a quoted scalar" and opened is not None:
+        start = _place(file, opened)
+        return start.problem("this quote is never closed", "close it on the same line")
+    if context == "while scanning a simple key" and opened is not None:
+        return _place(file, opened).problem(
+            "this line is not `key: value`", "a `: ` is missing, or quotes are"
+        )
+    detail = f"{context}: {what}" if context else what
+    return place.problem(f"not YAML: {detail}", "")
+
+
+def merge(under: Node, over: Node, *, kind: str = "type") -> Node:
+    """`over` laid on `under` key by key; a block that names another `type` starts afresh. Lists are replaced."""
+    if not isinstance(under.content, Mapping) or not isinstance(over.content, Mapping):
+        return over
+    here, there = under.content.get(kind), over.content.get(kind)
+    if here is not None and there is not None and here.content != there.content:
+        return over
+    merged = {
+        key: merge(node, over.content[key], kind=kind) if key in over.content else node
+        for key, node in under.content.items()
+    }
+    return over.with_content(merged | {key: node for key, node in over.content.items() if key not in merged})
+
+
+def concatenate(parts: Sequence[Node]) -> Node:
+    """One list of several files' lists, in their order; it stands where the first one does."""
+    items = tuple(item for part in parts if isinstance(part.content, tuple) for item in part.content)
+    return replace(parts[0], content=items)
