@@ -10,7 +10,7 @@ from pydantic import BaseModel, ValidationError
 from featureflow_cli.errors import Problem, did_you_mean
 from featureflow_cli.spec import models
 from featureflow_cli.spec.places import Node, Path, Place
-from featureflow_cli.spec.reading import has_variables
+from featureflow_cli.spec.reading import awaits_variable
 
 _NOUNS: Mapping[type[BaseModel], str] = {
     models.Entity: "an entity",
@@ -103,12 +103,15 @@ def explain(err: ValidationError, model: type[BaseModel], node: Node) -> list[Pr
     found: dict[Path, list[tuple[Node, Mapping[str, Any]]]] = {}
     for error in err.errors(include_url=False):
         path, at = _resolve(node, error["loc"])
-        if not (has_variables(at) and at.variables == ()):
+        if not (at.flawed or awaits_variable(at)):
             found.setdefault(path, []).append((at, error))
     problems = []
-    for path, errors in found.items():
-        if _is_shape(errors) and any(other != path and other[: len(path)] == path for other in found):
-            continue  # another member of the union fits better, and says below what is wrong with it
+    for path, every in found.items():
+        errors = [error for error in every if not error[1]["type"].endswith("_type")]
+        if not errors and not any(other != path and other[: len(path)] == path for other in found):
+            errors = every  # else another member of a union fits better, and says below what is wrong with it
+        if not errors:
+            continue
         at = errors[0][0]
         kinds = [error for _, error in errors if error["type"] not in {"missing", "extra_forbidden"}]
         problems += [_of_keys(error, model, path, at) for _, error in errors if error not in kinds]
@@ -118,17 +121,13 @@ def explain(err: ValidationError, model: type[BaseModel], node: Node) -> list[Pr
 
 
 def _resolve(node: Node, loc: Sequence[str | int]) -> tuple[Path, Node]:
-    """Follow pydantic's location through what was written; names of union members lead nowhere and are left out."""
+    """Follow pydantic's location through what was written; names of union members are left out."""
     path: Path = ()
     for step in loc:
         below = node.child(step)
         if below is not None:
             path, node = (*path, step), below
     return path, node
-
-
-def _is_shape(errors: Sequence[tuple[Node, Mapping[str, Any]]]) -> bool:
-    return all(error["type"].endswith("_type") for _, error in errors)
 
 
 def _of_keys(error: Mapping[str, Any], model: type[BaseModel], path: Path, at: Node) -> Problem:
@@ -173,10 +172,12 @@ def _of_value(errors: Sequence[Mapping[str, Any]], path: Path, at: Node) -> Prob
         return place.problem(f"{subject} cannot be {_shown(at)}: it is {_any_of(known)}", hint)
     if error["type"] in _LIMITS:
         key, words = _LIMITS[error["type"]]
-        return place.problem(f"{subject} should be {words} {error['ctx'][key]}, not {_shown(at)}")
+        return place.problem(f"{subject} should be {words} {error['ctx'][key]:g}, not {_shown(at)}")
     if error["type"] == "too_short":
         return place.problem(f"{subject} needs at least one entry")
     what = str(error.get("ctx", {}).get("error", error["msg"]))
+    if isinstance(at.content, Mapping):
+        place = _first_key(at)
     return place.problem(*_worded(what, subject, at))
 
 
@@ -192,11 +193,16 @@ def _worded(what: str, subject: str, at: Node) -> tuple[str, str]:
         return f"{subject}: {what}", "write 2026-01-01 or 2026-01-01T10:00:00Z"
     if what.startswith("unknown type"):
         written = str(at.content)
-        near = did_you_mean(
-            written.split("(")[0], ("bool", "int64", "double", "string", "timestamp", "date", "decimal")
-        )
+        near = did_you_mean(written, ("bool", "int64", "double", "string", "timestamp", "date"))
         synonym = _TYPE_SYNONYMS.get(written.lower())
         return what, f"did you mean '{synonym}'?" if synonym else near
+    if what.startswith("a feature is one aggregation"):
+        named = [name for name in models.AGGREGATIONS if at.child(name) is not None]
+        feature = _called(models.Feature, at)
+        if named:
+            hint = "keep one here; give the other a feature of its own"
+            return f"{feature} has {len(named)} aggregations: {', '.join(named)}", hint
+        return f"{feature} has no aggregation", f"name one: {', '.join(models.AGGREGATIONS)}"
     return what, ""
 
 
@@ -278,7 +284,7 @@ def _any_of(known: Sequence[str]) -> str:
 
 
 def _stem(kind: str) -> str:
-    return kind.split("_")[0] if kind.endswith(("_type", "_parsing", "_from_float")) else ""
+    return kind.partition("_")[0] if kind.endswith(("_type", "_parsing", "_from_float")) else ""
 
 
 def _keys(model: type[BaseModel]) -> list[str]:

@@ -40,7 +40,7 @@ def _timestamp_text(written: object) -> str:
 
 
 def _either_duration_or_forever(written: object) -> int | Literal["forever"]:
-    return FOREVER if written == FOREVER else _duration(written)
+    return "forever" if written == FOREVER else _duration(written)
 
 
 Duration = Annotated[
@@ -266,7 +266,7 @@ class Feature(Described):
     def _bare_since(cls, written: Any) -> Any:
         """`time_since_last:` with nothing behind it means seconds."""
         if isinstance(written, dict):
-            bare = {key: {} for key in ("time_since_last", "time_since_first") if written.get(key, 0) is None}
+            bare: dict[str, Any] = {key: {} for key in ("time_since_last", "time_since_first") if written.get(key, 0) is None}
             return {**written, **bare}
         return written
 

@@ -4,7 +4,7 @@ A file is read into a tree of `Node`s; overlays and lists of several files are m
 keeps its place until the very end, when `plain` makes Python of it and `Positions` answers for the places.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -75,11 +75,12 @@ class PlacedProblem(Problem):
 
 @dataclass(frozen=True, eq=False)
 class Node:
-    """One YAML value. `place` is where the value stands, `key` where the key before it does (None in a list).
+    """One YAML value. `place` is where the value stands, `key` where its key does (None in a list).
 
-    `content` is a scalar by YAML 1.2's core rules, a tuple of nodes or a mapping of nodes. `text` is a scalar's
-    text before those rules, `style` its quote (`'`, `"`), `|`, `>` or an empty string. `variables` names the
-    environment variables that were put in: such a value is never shown.
+    `content` is a scalar by YAML 1.2's core rules, a tuple of nodes or a mapping of nodes. `text` is a
+    scalar's text before those rules, `style` its quote, `|`, `>` or an empty string. `variables` names the
+    environment variables that were put in: such a value is never shown. `flawed`: a problem was reported for
+    it already, so what follows from it is not worth reporting.
     """
 
     place: Place
@@ -88,6 +89,16 @@ class Node:
     text: str = ""
     style: str = ""
     variables: tuple[str, ...] = ()
+    flawed: bool = False
+
+    @property
+    def has_flaw(self) -> bool:
+        """Whether this value or one below it is flawed."""
+        if isinstance(self.content, Mapping):
+            return self.flawed or any(node.has_flaw for node in self.content.values())
+        if isinstance(self.content, tuple):
+            return self.flawed or any(node.has_flaw for node in self.content)
+        return self.flawed
 
     def plain(self) -> Any:
         """As plain Python: dicts, lists and scalars."""
@@ -103,17 +114,6 @@ class Node:
         if isinstance(self.content, tuple) and isinstance(step, int) and step < len(self.content):
             return self.content[step]
         return None
-
-    def scalars(self, path: Path = ()) -> Iterator[tuple[Path, "Node"]]:
-        """Every scalar below, with its path."""
-        if isinstance(self.content, Mapping):
-            for key, node in self.content.items():
-                yield from node.scalars((*path, key))
-        elif isinstance(self.content, tuple):
-            for index, node in enumerate(self.content):
-                yield from node.scalars((*path, index))
-        else:
-            yield path, self
 
     def with_content(self, content: "tuple[Node, ...] | Mapping[str, Node]") -> "Node":
         return replace(self, content=content)
@@ -135,7 +135,7 @@ class Positions:
     root: Node | None = None
 
     def place(self, path: Path, *, key: bool = False) -> Place | None:
-        """Place of the value (or of its key) at `path`, or of the nearest thing around it that was written."""
+        """Place of the value (or of its key) at `path`, or of the nearest thing around it."""
         node, missed = self._nearest(path)
         if node is None:
             return None
@@ -153,6 +153,9 @@ class Positions:
         node, missed = self._nearest(path)
         if node is None:
             return Problem(at=dotted(path), what=what, hint=hint)
+        if node.variables and node.content:
+            hidden = f"${{env:{node.variables[0]}}}"
+            what, hint = what.replace(str(node.content), hidden), hint.replace(str(node.content), hidden)
         if offset is not None and not missed:
             return node.place_of(offset).problem(what, hint)
         place = self.place(path, key=key)

@@ -102,8 +102,9 @@ def interpolate(node: Node, environ: Mapping[str, str]) -> tuple[Node, list[Prob
     return _interpolate_text(node, environ)
 
 
-def has_variables(node: Node) -> bool:
-    return isinstance(node.content, str) and _VARIABLE.search(node.text) is not None
+def awaits_variable(node: Node) -> bool:
+    """Whether an environment variable has still to be put in, so that nothing can be said about the value."""
+    return not node.variables and isinstance(node.content, str) and _VARIABLE.search(node.text) is not None
 
 
 def _interpolate_text(node: Node, environ: Mapping[str, str]) -> tuple[Node, list[Problem]]:
@@ -137,11 +138,12 @@ def _interpolate_text(node: Node, environ: Mapping[str, str]) -> tuple[Node, lis
                 "write ${env:NAME}, or ${env:NAME:-default}",
             )
         )
-    return (replace(node, content=filled, variables=tuple(names)) if names else node), problems
+    filled_node = replace(node, content=filled, variables=tuple(names)) if names else node
+    return replace(filled_node, flawed=bool(problems)), problems
 
 
 def _compose(text: str) -> list[Any]:
-    """Documents as PyYAML nodes; libyaml where it is built in, the pure loader for its better error messages."""
+    """Documents as PyYAML nodes; by libyaml, or by the pure loader for its better messages."""
     try:
         return list(yaml.compose_all(text, Loader=_FAST))
     except yaml.YAMLError:
@@ -182,7 +184,8 @@ class _Tree:
                 return self._scalar(found, place, key)
             if isinstance(found, yaml.SequenceNode):
                 return Node(place, tuple(self.node(item, None) for item in found.value), key)
-            return Node(place, self._mapping(found, place), key)
+            entries, flawed = self._mapping(found)
+            return Node(place, entries, key, flawed=flawed)
         finally:
             self.open.discard(id(found))
 
@@ -191,8 +194,11 @@ class _Tree:
         content = found.value if style else core_scalar(found.value)
         return Node(place, content, key, text=found.value, style=style)
 
-    def _mapping(self, found: Any, place: Place) -> Mapping[str, Node]:
+    def _mapping(self, found: Any) -> tuple[Mapping[str, Node], bool]:
+        """The entries, and whether the whole is not the mapping that was meant (`{window}`)."""
         entries: dict[str, Node] = {}
+        flawed = False
+        last = ""
         for key_node, value_node in found.value:
             if not isinstance(key_node, yaml.ScalarNode):
                 self.problems.append(self._odd_key(key_node))
@@ -203,6 +209,10 @@ class _Tree:
             )
             if found.flow_style and not self._has_colon(key_node):
                 self.problems.append(_stray(key, name, alone=len(found.value) == 1))
+                if last in entries:  # the text before the comma is only a part of what was meant
+                    entries[last] = replace(entries[last], flawed=True)
+                else:
+                    flawed = True
                 continue
             if name == "<<" and not key_node.style:
                 self.problems.append(key.problem("merge keys (`<<`) are not supported", "write the keys out"))
@@ -217,7 +227,8 @@ class _Tree:
                 )
                 continue
             entries[name] = self.node(value_node, key)
-        return entries
+            last = name
+        return entries, flawed
 
     def _odd_key(self, key_node: Any) -> Problem:
         place = _place(self.file, key_node.start_mark)
@@ -281,7 +292,7 @@ def _structure(file: YamlFile, place: Place, err: yaml.MarkedYAMLError) -> Probl
         closing = "]" if "sequence" in context else "}"
         return place.problem(
             f"expected `,` or `{closing}` here",
-            f"the `{'[' if closing == ']' else '{'}` of line {opened.line + 1} is still open; close it, or quote the text",
+            f"the bracket of line {opened.line + 1} is still open; close it, or quote the text",
         )
     if what.startswith("expected <block end>, but found '<scalar>'"):
         before = file.lines[place.line - 1][: place.column - 1].rstrip()
@@ -311,7 +322,7 @@ def _structure(file: YamlFile, place: Place, err: yaml.MarkedYAMLError) -> Probl
 
 
 def merge(under: Node, over: Node, *, kind: str = "type") -> Node:
-    """`over` laid on `under` key by key; a block that names another `type` starts afresh. Lists are replaced."""
+    """`over` laid on `under` key by key; a block naming another `type` starts afresh; lists are replaced."""
     if not isinstance(under.content, Mapping) or not isinstance(over.content, Mapping):
         return over
     here, there = under.content.get(kind), over.content.get(kind)

@@ -72,7 +72,7 @@ def load_definitions_json(text: str) -> Definitions:
 
 
 def dump_definitions_json(definitions: Definitions) -> str:
-    """Definitions as JSON in the YAML's own words; defaults are written out, so that they never change later."""
+    """Definitions as JSON in the YAML's own words; defaults are written out and so never change later."""
     return definitions.model_dump_json(by_alias=True)
 
 
@@ -155,7 +155,7 @@ def _definitions(
         for node in nodes:
             held = _validate(model, node, problems)
             name = node.child("name")
-            if held is not None:
+            if held is not None and not node.has_flaw:
                 good.append((node, held))
             elif name is not None:
                 broken.add((kind, str(name.content)))
