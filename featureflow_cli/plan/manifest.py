@@ -1,0 +1,41 @@
+"""The files of a source, each listed once and for all before it is read (design.md 4, Files).
+
+A file's base offset is `ordinal << 40`. A listed file that changes is an error of whoever reads it: the
+manifest keeps what was listed.
+"""
+
+from dataclasses import dataclass
+
+ORDINAL_SHIFT = 40
+
+
+@dataclass(frozen=True)
+class SeenFile:
+    """A file as it lies there now. `path` is as the reader names it; it is the file's identity."""
+
+    path: str
+    size: int
+    mtime_ns: int
+    digest: str
+
+
+@dataclass(frozen=True)
+class ListedFile:
+    """A file in the manifest. `listed_us` is the time its source recorded: by it the future is judged."""
+
+    ordinal: int
+    path: str
+    size: int
+    mtime_ns: int
+    digest: str
+    listed_us: int
+
+    @property
+    def base_offset(self) -> int:
+        """Offset of the file's first row."""
+        return self.ordinal << ORDINAL_SHIFT
+
+    @property
+    def end_offset(self) -> int:
+        """The end of the partition once the file was wholly read: the next file's base."""
+        return (self.ordinal + 1) << ORDINAL_SHIFT
