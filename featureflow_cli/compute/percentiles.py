@@ -53,7 +53,7 @@ BUCKETS_AN_OCTAVE = len(MANTISSA_EDGES)
 SMALLEST_EXPONENT = -1074
 """2 to this is the smallest positive double; every double is a multiple of it."""
 EXACT_MULTIPLES = 2048
-"""Multiples of it under this one are buckets of their own, for doubles there lie too far apart to share one."""
+"""Multiples of it under this one are buckets of their own: there doubles lie too far apart to share one."""
 
 _EDGES = np.array(MANTISSA_EDGES)
 _UPPER = np.append(_EDGES[1:], 1.0)
