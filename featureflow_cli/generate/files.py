@@ -1,7 +1,7 @@
-"""Generated events and labels as files: Parquet, NDJSON or CSV, each of them read by the same source definition.
+"""Generated events and labels as files: Parquet, NDJSON or CSV, all read by the same source definition.
 
-`metadata` is a struct in Parquet, a nested object in NDJSON (absent where a value is null, as real events have
-it), dotted columns in CSV. Money is text with two digits, so that no format can round it.
+`metadata` is a struct in Parquet, a nested object in NDJSON (where null fields are absent, as in real events),
+dotted columns in CSV. Money is text with two digits, so that no format can round it.
 """
 
 from collections.abc import Iterator, Mapping
@@ -48,12 +48,13 @@ class Generated:
 def generate(
     scale: Scale,
     out: Path,
+    *,
     format: Format = "parquet",
     files: int = 8,
     labels: int = 0,
     labels_out: Path | None = None,
 ) -> Generated:
-    """Simulate a shop and write its deliveries into `out`, in `files` files whose names are in order of arrival.
+    """Simulate a shop and write its deliveries into `out`: `files` files, in order of arrival by name.
 
     Names hold the end of the span and the seed, so that a second run with another span adds files. UsageError
     where a file of the run exists already: a source's files never change.
@@ -119,7 +120,7 @@ def events_table(events: Events, seed: int) -> "pa.Table":
 
 
 def labels_table(events: Events, views: "Ints") -> "pa.Table":
-    """`user_id, item_id, timestamp, label`: as somebody looked at an item, would they buy it in that session?"""
+    """`user_id, item_id, timestamp, label`: somebody looks at an item; will this session buy it?"""
     import pyarrow as pa
 
     return pa.table(

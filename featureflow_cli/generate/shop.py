@@ -1,8 +1,8 @@
 """A synthetic shop, simulated in columns: sessions, tastes, popularity, late and repeated deliveries.
 
 The same arguments give the same events (numpy's PCG64). What makes it worth training on: users favour a few
-categories, items differ in popularity, price and quality, days have an evening peak, and whether a viewed item
-is bought is told by what follows in its session.
+categories, items differ in popularity, price and quality, days have an evening peak, and whether a viewed
+item is bought is told by what follows in its session.
 """
 
 from dataclasses import dataclass
@@ -53,7 +53,7 @@ REPEATABLE_US = 30 * MINUTE_US
 
 @dataclass(frozen=True)
 class Scale:
-    """How much of a shop: `events` distinct events in [end - span, end); `late`, `duplicates` are shares of them."""
+    """How much of a shop: `events` distinct ones in [end - span, end), of them the shares `late`, `duplicates`."""
 
     events: int
     users: int
@@ -83,8 +83,8 @@ class Events:
     """One entry an event, in order of session and time; -1 (NaN for `rating`) stands for null.
 
     `amount_cents` is set for purchases, `rating` for ratings, `item` (from 1) for all but page views and
-    searches, `category` (index into CATEGORIES) for all but page views. `bought` is true of an item view after
-    which the same session bought the item it looked at.
+    searches, `category` (index into CATEGORIES) for all but page views. `bought` is true of an item view
+    after which the same session bought the item it looked at.
     """
 
     type: "Ints"
@@ -141,7 +141,7 @@ def simulate(scale: Scale) -> Events:
 
 
 def deliveries(events: Events, scale: Scale) -> "Ints":
-    """Indexes into `events` in the order in which they arrive; late ones come after newer ones, some come twice.
+    """Indexes into `events` in order of arrival; late ones come after newer ones, some come twice.
 
     A second delivery comes within minutes of the first, and while the event's id is still remembered.
     """
@@ -175,7 +175,7 @@ def label_views(events: Events, count: int, seed: int) -> "Ints":
 
 @dataclass(frozen=True)
 class _Catalogue:
-    """What is sold. `by_category` lists items by category; `weight_ends` their running popularity in that order."""
+    """What is sold. `by_category` lists the items by category; `weight_ends` is their running popularity."""
 
     category: "Ints"
     price_cents: "Ints"
@@ -215,11 +215,12 @@ class _Catalogue:
         place = np.searchsorted(
             self.weight_ends, low + rng.random(category.size) * (high - low), side="right"
         )
-        return self.by_category[np.minimum(place, self.starts[category + 1] - 1)]
+        picked: Ints = self.by_category[np.minimum(place, self.starts[category + 1] - 1)]
+        return picked
 
 
 def _sessions(rng: "np.random.Generator", scale: Scale) -> "tuple[Ints, Ints, Ints]":
-    """Of each event its session and its time (inside the span, rising within a session); of each session its user."""
+    """Of each event its session and time (inside the span, rising in a session); of each session its user."""
     import numpy as np
 
     lengths: Ints = np.empty(0, dtype=np.int64)
