@@ -54,9 +54,9 @@ class StateColumn:
     """One column of a view's state: which events it takes, what they add, how cells merge and coarsen.
 
     `mask` and `operand` are indexes into the view's `masks` and `operands`; an event whose operand is null
-    adds nothing. `key_operand` likewise for keyed columns. `horizons` says how fine tiles must be: pairs
+    adds nothing; keyed columns are keyed by their operand. `horizons` says how fine tiles must be: pairs
     (width_us, resolution_us), finest resolution first, one for each window that reads the column; width None
-    is `forever`. A column without horizons has no tiles (its one tile is `BEGINNING_US`).
+    is `forever`. A column that is not tiled has one tile, `BEGINNING_US`; its horizons say what may be dropped.
     """
 
     merge: Merge
@@ -64,11 +64,12 @@ class StateColumn:
     mask: int | None = None
     operand: int | None = None
     key: Key = Key.NONE
-    key_operand: int | None = None
     k: int = 0
     max_keys: int = 0
     half_life_us: int = 0
     horizons: tuple[tuple[int | None, int], ...] = ()
+    is_text: bool = False  # the code (of the key, for Key.CODE, else of the value) is an index into the texts
+    is_tiled: bool = True
 
 
 @dataclass(frozen=True)

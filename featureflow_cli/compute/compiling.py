@@ -1,0 +1,443 @@
+"""From checked definitions to the compiled plan (`compute/views.py`). Pure: no file, no clock.
+
+State columns are shared: two features that keep the same partial of the same events over different windows
+share one column, whose tiles are as fine as the finest window that still sees them.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from decimal import Decimal
+
+from featureflow_cli.compute.aggregations import AGGREGATIONS, Aggregation
+from featureflow_cli.compute.codes import is_text_coded
+from featureflow_cli.compute.views import (
+    Feature,
+    JoinKey,
+    Key,
+    Lift,
+    Merge,
+    OnDemand,
+    Repo,
+    Service,
+    ServiceView,
+    Side,
+    Source,
+    StateColumn,
+    View,
+)
+from featureflow_cli.compute.windows import EXACT_US, Window, default_resolution
+from featureflow_cli.errors import NotFound, UsageError, did_you_mean
+from featureflow_cli.spec import models
+from featureflow_cli.spec.expressions import Expr, parse
+from featureflow_cli.spec.fingerprints import source_meaning, view_fingerprint
+from featureflow_cli.spec.types import BOOL, DOUBLE, INT64, TIMESTAMP, ColumnType, Value
+from featureflow_cli.times import (
+    DAY_US,
+    HOUR_US,
+    MILLISECOND_US,
+    MINUTE_US,
+    SECOND_US,
+    parse_duration,
+    parse_timestamp,
+)
+
+UNITS_US = {
+    "us": 1,
+    "ms": MILLISECOND_US,
+    "seconds": SECOND_US,
+    "minutes": MINUTE_US,
+    "hours": HOUR_US,
+    "days": DAY_US,
+}
+DEFAULT_MAX_KEYS = 4096
+FOREVER = Window(None, EXACT_US, models.FOREVER)
+
+
+def compile_repo(config: models.StoreConfig, definitions: models.Definitions) -> Repo:
+    """The compiled plan of definitions that `spec.checks` found without a problem."""
+    entities = {entity.name: entity for entity in definitions.entities}
+    sources = {source.name: compile_source(source, config) for source in definitions.sources}
+    views = {
+        view.name: compile_view(view, entities[view.entity], sources[view.source], definitions)
+        for view in definitions.feature_views
+    }
+    on_demand: dict[str, OnDemand] = {}
+    for feature in definitions.on_demand_features:
+        on_demand[feature.name] = compile_on_demand(feature, views)
+    repo = Repo(
+        project=config.project,
+        entities={
+            name: tuple(JoinKey(key, key, key_type) for key, key_type in entity.join_keys.items())
+            for name, entity in entities.items()
+        },
+        sources=sources,
+        views=views,
+        on_demand=on_demand,
+    )
+    services = {service.name: select_service(repo, service) for service in definitions.feature_services}
+    return replace(repo, services=services)
+
+
+def compile_source(source: models.Source, config: models.StoreConfig) -> Source:
+    never_null = {source.timestamp_field, source.event_id} - {None}
+    return Source(
+        name=source.name,
+        columns={name: column.type for name, column in source.columns.items()},
+        paths={name: tuple((column.from_ or name).split(".")) for name, column in source.columns.items()},
+        formats={
+            name: column.format or source.timestamp_format
+            for name, column in source.columns.items()
+            if column.type == TIMESTAMP
+        },
+        not_null=frozenset(
+            name for name, column in source.columns.items() if column.not_null or name in never_null
+        ),
+        timestamp_field=source.timestamp_field,
+        created_timestamp=source.created_timestamp,
+        event_id=source.event_id,
+        dedupe_within_us=source.dedupe_within or 0,
+        allowed_future_us=config.stream.allowed_future,
+        files=source.stream.files.path if source.stream and source.stream.files else None,
+        batch=source.batch.path if source.batch else None,
+        until_us=parse_timestamp(source.batch.until) if source.batch and source.batch.until else None,
+        streamed=source.stream is not None,
+        meaning=source_meaning(source, config),
+    )
+
+
+def compile_view(
+    view: models.FeatureView, entity: models.Entity, source: Source, definitions: models.Definitions
+) -> View:
+    columns = _Columns(source)
+    features: list[Feature] = []
+    for written in view.features or ():
+        features.extend(_compile_feature(written, columns, view, source))
+    if view.latest is not None:
+        columns.add(StateColumn(Merge.NEWEST, Lift.CODE, key=Key.TIME, k=1, is_text=True, is_tiled=False))
+    widths = [feature.window.width_us for feature in features]
+    return View(
+        name=view.name,
+        entity=entity.name,
+        join_keys=tuple(
+            JoinKey(key, view.join_keys.get(key, key), key_type) for key, key_type in entity.join_keys.items()
+        ),
+        source=source,
+        where=parse(view.where, source.columns) if view.where else None,
+        ttl_us=_ttl(view, widths),
+        masks=tuple(columns.masks),
+        operands=tuple(columns.operands),
+        columns=tuple(columns.columns),
+        features=tuple(features),
+        latest=tuple((name, source.columns[name]) for name in view.latest or ()),
+        deleted=parse(view.deleted, source.columns) if view.deleted else None,
+        fingerprint=view_fingerprint(view, entity, source.meaning),
+    )
+
+
+def _ttl(view: models.FeatureView, widths: Sequence[int | None]) -> int | None:
+    if view.ttl is not None:
+        return None if view.ttl == models.FOREVER else int(view.ttl)
+    if view.latest is not None or None in widths:
+        return None
+    return max(width for width in widths if width is not None)
+
+
+class _Columns:
+    """A view's masks, operands and state columns while it is compiled; equal ones are kept once."""
+
+    def __init__(self, source: Source) -> None:
+        self.source = source
+        self.masks: list[Expr] = []
+        self.operands: list[Expr] = []
+        self.columns = [StateColumn(Merge.MAX, Lift.TIME, is_tiled=False)]
+
+    def mask(self, *texts: str | None) -> int | None:
+        """Index of the conjunction of those of `texts` that are there; None where none is."""
+        conditions = [f"({text})" for text in texts if text]
+        return self._index(self.masks, " and ".join(conditions)) if conditions else None
+
+    def operand(self, text: str | None) -> int | None:
+        return None if text is None or text.strip() == "*" else self._index(self.operands, text)
+
+    def add(self, column: StateColumn) -> int:
+        """Index of the column, its horizons joined with those of an equal one that stands already."""
+        for index, standing in enumerate(self.columns[1:], start=1):
+            if replace(standing, horizons=column.horizons) == column:
+                horizons = tuple(sorted({*standing.horizons, *column.horizons}, key=_finest_first))
+                self.columns[index] = replace(standing, horizons=horizons)
+                return index
+        self.columns.append(column)
+        return len(self.columns) - 1
+
+    def _index(self, expressions: list[Expr], text: str) -> int:
+        expression = parse(text, self.source.columns)
+        for index, standing in enumerate(expressions):
+            if standing == expression:
+                return index
+        expressions.append(expression)
+        return len(expressions) - 1
+
+
+def _finest_first(horizon: tuple[int | None, int]) -> tuple[bool, int, int]:
+    width_us, resolution_us = horizon
+    return (width_us is None, resolution_us, width_us or 0)
+
+
+def _compile_feature(
+    written: models.Feature, columns: _Columns, view: models.FeatureView, source: Source
+) -> list[Feature]:
+    """One compiled feature for each window of `written`."""
+    if written.aggregation == "rank":
+        return [_compile_rank(written, columns, view, source)]
+    features = []
+    for text in written.windows or ((written.window,) if written.window else ()):
+        window = compile_window(text, written.resolution)
+        horizon = (window.width_us, window.resolution_us)
+        sides = tuple(_compile_side(side, written, columns, horizon) for side in _sides(written))
+        features.append(_feature(written, window, sides, columns))
+    return features
+
+
+def compile_window(text: str, resolution: str | None) -> Window:
+    if text == models.FOREVER:
+        return FOREVER
+    width_us = parse_duration(text)
+    if resolution is None:
+        return Window(width_us, default_resolution(width_us), text)
+    return Window(width_us, EXACT_US if resolution == "exact" else parse_duration(resolution), text)
+
+
+def _sides(written: models.Feature) -> list[tuple[str, str | None, str | None]]:
+    """(aggregation, operand, where of its own) of each side: two for a ratio, one for all else."""
+    name = written.aggregation
+    if written.ratio is not None:
+        parts = (written.ratio.of, written.ratio.to)
+        return [("count" if part.count else "sum", part.count or part.sum, part.where) for part in parts]
+    value = getattr(written, name)
+    operand = value if isinstance(value, str) else getattr(value, "of", getattr(value, "by", None))
+    return [(f"decayed_{name}" if written.half_life else name, operand, None)]
+
+
+def _compile_side(
+    side: tuple[str, str | None, str | None],
+    written: models.Feature,
+    columns: _Columns,
+    horizon: tuple[int | None, int],
+) -> Side:
+    name, text, where = side
+    mask, operand = columns.mask(written.where, where), columns.operand(text)
+    operand_type = None if operand is None else columns.operands[operand].type
+    indexes = [
+        columns.add(column)
+        for column in _state_columns(AGGREGATIONS[name], written, mask, operand, operand_type, horizon)
+    ]
+    return Side(name, mask, operand, tuple(indexes))
+
+
+def _state_columns(
+    aggregation: Aggregation,
+    written: models.Feature,
+    mask: int | None,
+    operand: int | None,
+    operand_type: ColumnType | None,
+    horizon: tuple[int | None, int],
+) -> list[StateColumn]:
+    keyed_of = written.first_k or written.last_k
+    columns = []
+    for partial in aggregation.partials(operand_type):
+        is_keyed = partial.key in {Key.HASH, Key.CODE, Key.BUCKET}
+        held = Key.CODE if is_keyed else Lift.CODE
+        columns.append(
+            StateColumn(
+                merge=partial.merge,
+                lift=partial.lift,
+                mask=mask,
+                operand=operand,
+                key=partial.key,
+                k=(keyed_of.k if keyed_of else 1) if partial.merge in {Merge.NEWEST, Merge.OLDEST} else 0,
+                max_keys=written.max_keys or DEFAULT_MAX_KEYS if partial.key in {Key.HASH, Key.CODE} else 0,
+                half_life_us=written.half_life or 0 if partial.merge is Merge.DECAY else 0,
+                horizons=(horizon,),
+                is_text=(
+                    operand_type is not None
+                    and is_text_coded(operand_type)
+                    and (partial.key if is_keyed else partial.lift) is held
+                ),
+                is_tiled=partial.is_tiled,
+            )
+        )
+    return columns
+
+
+def _feature(written: models.Feature, window: Window, sides: tuple[Side, ...], columns: _Columns) -> Feature:
+    aggregation = AGGREGATIONS[sides[0].aggregation]
+    operand = None if sides[0].operand is None else columns.operands[sides[0].operand].type
+    is_ratio = written.ratio is not None
+    answer_type = DOUBLE if is_ratio else aggregation.result(operand)
+    keyed_of = written.first_k or written.last_k or written.top_k
+    timed = written.session_mean or written.time_since_last or written.time_since_first
+    return Feature(
+        name=written.name.replace("{window}", window.text),
+        aggregation="ratio" if is_ratio else aggregation.name,
+        type=answer_type,
+        window=window,
+        sides=sides,
+        default=typed(written.default, answer_type),
+        k=keyed_of.k if keyed_of else 0,
+        p=written.percentile.p if written.percentile else 0.0,
+        unit_us=UNITS_US[timed.unit] if timed else 1,
+        max_keys=written.max_keys or DEFAULT_MAX_KEYS,
+        half_life_us=written.half_life or 0,
+    )
+
+
+def _compile_rank(
+    written: models.Feature, columns: _Columns, view: models.FeatureView, source: Source
+) -> Feature:
+    """A rank keeps the tiles of its `of` fine for window + refresh + allowed_future (design.md 1.14)."""
+    assert written.rank is not None
+    assert written.refresh is not None
+    ranked, text = _ranked(view, written.rank.of)
+    window = compile_window(text, ranked.resolution)
+    assert window.width_us is not None
+    horizon = (window.width_us + written.refresh + source.allowed_future_us, window.resolution_us)
+    sides = tuple(_compile_side(side, ranked, columns, horizon) for side in _sides(ranked))
+    return Feature(
+        name=written.name,
+        aggregation="rank",
+        type=DOUBLE,
+        window=window,
+        sides=sides,
+        default=typed(written.default, DOUBLE),
+        of=written.rank.of,
+        method=written.rank.method,
+        refresh_us=written.refresh,
+    )
+
+
+def _ranked(view: models.FeatureView, name: str) -> tuple[models.Feature, str]:
+    """The feature of that name in the view, and the window it stands for."""
+    for feature in view.features or ():
+        for text in feature.windows or ((feature.window,) if feature.window else ()):
+            if feature.name.replace("{window}", text) == name:
+                return feature, text
+    message = f"no feature '{name}' in view '{view.name}'"
+    raise NotFound(message)
+
+
+def typed(written: Value, column_type: ColumnType) -> Value:
+    """A default as a value of the feature's type (`spec.checks` has seen that it fits)."""
+    if written is None:
+        return None
+    if column_type.name == "decimal":
+        return Decimal(str(written)).quantize(Decimal(1).scaleb(-column_type.scale))
+    if column_type == DOUBLE:
+        return float(str(written))
+    if column_type == INT64:
+        return int(str(written))
+    if column_type == TIMESTAMP:
+        return parse_timestamp(str(written))
+    if column_type == BOOL:
+        return bool(written)
+    return written
+
+
+# --- on-demand features and services
+
+
+def compile_on_demand(feature: models.OnDemandFeature, views: Mapping[str, View]) -> OnDemand:
+    schema: dict[str, ColumnType] = {
+        f"{view.name}.{name}": column_type for view in views.values() for name, column_type in view.outputs
+    }
+    schema |= {"as_of": TIMESTAMP, **feature.request}
+    expr = parse(feature.expr, schema)
+    needed = sorted({column.split(".")[0] for column in expr.columns if "." in column})
+    return OnDemand(
+        feature.name, expr, expr.type, dict(feature.request), tuple(needed), typed(feature.default, expr.type)
+    )
+
+
+def select_service(repo: Repo, service: models.FeatureService) -> Service:
+    selected = select(repo, list(service.features))
+    return replace(
+        selected,
+        name=service.name,
+        required_entities=service.required_entities
+        if service.required_entities is not None
+        else selected.required_entities,
+    )
+
+
+def select(repo: Repo, references: Sequence[str | models.ViewReference]) -> Service:
+    """What `view:feature`, `view:*`, on-demand names and view references ask for, in the order asked.
+
+    An on-demand feature brings the views that it reads, hidden (no features of theirs are answered unless
+    asked for). NotFound names the place (`features[2]`) and the nearest known name.
+    """
+    chosen: dict[str, tuple[View, Mapping[str, str], list[str]]] = {}
+    on_demand: list[OnDemand] = []
+    for place, reference in enumerate(references):
+        at = f"features[{place}]"
+        if isinstance(reference, models.ViewReference):
+            view = _view(repo, reference.view, at)
+            names = _features(view, reference.features, at)
+            _choose(chosen, reference.as_ or view.name, view, reference.join_keys, names)
+        elif ":" in reference:
+            view_name, feature_name = reference.split(":", 1)
+            view = _view(repo, view_name, at)
+            _choose(chosen, view.name, view, {}, _features(view, (feature_name,), at))
+        elif reference in repo.on_demand:
+            on_demand.append(repo.on_demand[reference])
+        else:
+            known = [*repo.on_demand, *(f"{name}:*" for name in repo.views)]
+            raise _not_found(f"no feature '{reference}'", reference, known, at)
+    for feature in on_demand:
+        for name in feature.views:
+            if not any(view.name == name for view, _, _ in chosen.values()):
+                _choose(chosen, name, repo.views[name], {}, [])
+    views = tuple(
+        ServiceView(view, alias, dict(join_keys), tuple(name for name, _ in view.outputs if name in names))
+        for alias, (view, join_keys, names) in chosen.items()
+    )
+    return Service("", views, tuple(dict.fromkeys(on_demand)), _required(repo, views))
+
+
+def _choose(
+    chosen: dict[str, tuple[View, Mapping[str, str], list[str]]],
+    alias: str,
+    view: View,
+    join_keys: Mapping[str, str],
+    names: list[str],
+) -> None:
+    standing = chosen.setdefault(alias, (view, join_keys, []))
+    standing[2].extend(name for name in names if name not in standing[2])
+
+
+def _required(repo: Repo, views: Sequence[ServiceView]) -> tuple[str, ...]:
+    """The entities of one join key, or all where there are none (design.md 1.11)."""
+    asked = list(dict.fromkeys(member.view.entity for member in views))
+    single = [name for name in asked if len(repo.entities[name]) == 1]
+    return tuple(single or asked)
+
+
+def _view(repo: Repo, name: str, at: str) -> View:
+    if name not in repo.views:
+        raise _not_found(f"no feature view '{name}'", name, repo.views, at)
+    return repo.views[name]
+
+
+def _features(view: View, names: Sequence[str], at: str) -> list[str]:
+    known = [name for name, _ in view.outputs]
+    chosen: list[str] = []
+    for name in names:
+        if name == "*":
+            chosen.extend(known)
+        elif name in known:
+            chosen.append(name)
+        else:
+            raise _not_found(f"no feature '{name}' in view '{view.name}'", name, known, at)
+    return list(dict.fromkeys(chosen))
+
+
+def _not_found(what: str, name: str, known: Sequence[str] | Mapping[str, object], at: str) -> UsageError:
+    return NotFound(what, hint=did_you_mean(name, known), at=at)

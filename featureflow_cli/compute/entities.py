@@ -1,0 +1,54 @@
+"""Entities in a batch: join keys as dense indexes, and as the ids that stores know."""
+
+from typing import Any
+from urllib.parse import quote
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from featureflow_cli.compute.codes import Ints, code
+from featureflow_cli.spec.types import ColumnType, Value
+
+_UNSAFE = r"[^A-Za-z0-9_.~-]"
+
+
+def dense(keys: list[Any], types: list[ColumnType]) -> tuple[Ints, list[Any]]:
+    """(index of each row's entity, the distinct keys as one Arrow array per join key), in order of the keys.
+
+    `keys` holds one Arrow array per join key, without nulls.
+    """
+    combined: Ints | None = None
+    for array, column_type in zip(keys, types, strict=True):
+        codes = code(array, column_type).codes
+        distinct, index = np.unique(codes, return_inverse=True)
+        combined = index if combined is None else combined * len(distinct) + index
+        if combined is not index:
+            _, combined = np.unique(combined, return_inverse=True)
+    assert combined is not None
+    _, first, index = np.unique(combined, return_index=True, return_inverse=True)
+    return index.astype(np.int64), [_array(array).take(pa.array(first)) for array in keys]
+
+
+def entity_ids(keys: list[Any]) -> list[str]:
+    """The id of each row's entity: its join keys in declared order, percent-encoded, joined by `,`."""
+    parts = [_encoded(_array(array)) for array in keys]
+    if len(parts) == 1:
+        return parts[0]
+    return [",".join(values) for values in zip(*parts, strict=True)]
+
+
+def entity_id(keys: tuple[Value, ...]) -> str:
+    """The same for one entity."""
+    return ",".join(quote(str(key).lower() if isinstance(key, bool) else str(key), safe="") for key in keys)
+
+
+def _encoded(array: Any) -> list[str]:
+    texts = array.cast(pa.string())
+    if pa.types.is_string(array.type) and pc.any(pc.match_substring_regex(texts, _UNSAFE)).as_py():
+        return [quote(text, safe="") for text in texts.to_pylist()]
+    return texts.to_pylist()  # type: ignore[no-any-return]
+
+
+def _array(array: Any) -> Any:
+    return array.combine_chunks() if isinstance(array, pa.ChunkedArray) else array

@@ -1,0 +1,57 @@
+"""Projected events: what a view sees of a batch of its source's rows, columnar."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow.compute as pc
+
+from featureflow_cli.compute.codes import Bools, Coded, Ints, code
+from featureflow_cli.compute.entities import dense, entity_ids
+from featureflow_cli.compute.views import View
+from featureflow_cli.spec.types import STRING
+
+
+@dataclass(frozen=True)
+class Events:
+    """One row an event: `entity` indexes the batch's entities; masks are never null; operands as codes.
+
+    A latest view has one operand more: the canonical text of the whole row, `row`.
+    """
+
+    entity: Ints
+    ts: Ints
+    masks: tuple[Bools, ...]
+    operands: tuple[Coded, ...]
+    row: Coded | None = None
+
+    def take(self, rows: Ints | Bools) -> "Events":
+        return Events(
+            self.entity[rows],
+            self.ts[rows],
+            tuple(mask[rows] for mask in self.masks),
+            tuple(operand.take(rows) for operand in self.operands),
+            None if self.row is None else self.row.take(rows),
+        )
+
+
+def from_projection(view: View, projected: Any) -> tuple[Events, list[str]]:
+    """Events and their entities' ids, from an Arrow table that `projection_sql(view, …)` yielded."""
+    keys = [projected.column(f"k{place}") for place in range(len(view.join_keys))]
+    if len(projected) == 0:
+        return columns_of(view, projected, np.empty(0, np.int64)), []
+    entity, distinct = dense(keys, [key.type for key in view.join_keys])
+    return columns_of(view, projected, entity), entity_ids(distinct)
+
+
+def columns_of(view: View, projected: Any, entity: Ints) -> Events:
+    """Events from a projection whose rows' entities are numbered already."""
+    masks = tuple(
+        np.asarray(pc.fill_null(projected.column(f"m{place}"), False).to_numpy(), np.bool_)
+        for place in range(len(view.masks))
+    )
+    operands = tuple(
+        code(projected.column(f"x{place}"), operand.type) for place, operand in enumerate(view.operands)
+    )
+    row = code(projected.column("row"), STRING) if view.latest else None
+    return Events(entity, np.asarray(projected.column("ts").to_numpy(), np.int64), masks, operands, row)
