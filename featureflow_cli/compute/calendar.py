@@ -1,6 +1,7 @@
-"""The calendar of expressions: proleptic Gregorian, UTC, over int64 microseconds; weeks start on Monday (ISO 8601).
+"""The calendar of expressions: proleptic Gregorian, UTC, over int64 microseconds.
 
-Moments outside the years 1 to 9999 have no calendar: every answer about one is None.
+Weeks are those of ISO 8601, from Monday. Moments outside the years 1 to 9999 have no calendar: every answer
+about one is None.
 """
 
 from datetime import UTC, date, datetime, timedelta

@@ -5,7 +5,6 @@ Text is read as the literal of the type that it must be as a whole; nothing is t
 
 import re
 from collections.abc import Callable
-from datetime import timedelta
 from decimal import Decimal
 from typing import Any
 

@@ -1,10 +1,10 @@
-"""The strict operations of expressions over Python values: null arguments never get here (compute/rows.py)."""
+"""The strict operations of expressions over Python values: they never see a null (compute/rows.py)."""
 
 import math
 import operator
 import re
 from collections.abc import Callable
-from decimal import ROUND_CEILING, ROUND_FLOOR, ROUND_HALF_UP, Context, Decimal, DecimalException
+from decimal import ROUND_CEILING, ROUND_FLOOR, ROUND_HALF_UP, Context, Decimal
 from functools import lru_cache
 from typing import Any
 
@@ -101,7 +101,7 @@ def _mod_decimal(answer: ColumnType) -> Function:
     return evaluate
 
 
-def _round_double(digits: int) -> Function:
+def _round_double(digits: int) -> Callable[[float], float]:
     """round(x * 10^digits) / 10^digits in double arithmetic; x itself where the product overflows."""
     if digits == 0:
         return round_half_away
@@ -167,7 +167,7 @@ _ROUNDING: dict[tuple[str, str], Callable[[ColumnType, Any], Function]] = {
     ("ceil", "double"): lambda answer, _: _whole_double(math.ceil),
     ("ceil", "decimal"): lambda answer, _: _whole_decimal(answer, ROUND_CEILING),
     ("round", "int64"): lambda answer, _: _itself,
-    ("round", "double"): lambda answer, digits: _double(_round_double(digits)),
+    ("round", "double"): lambda answer, digits: _round_double(digits),
     ("round", "decimal"): lambda answer, _: lambda number: fit(number, answer),
 }
 

@@ -1,4 +1,4 @@
-"""An expression over one row, as plain Python closures: the definition that every engine is held to (design.md 1.15).
+"""An expression over one row, as plain Python closures: what every engine is held to (design.md 1.15).
 
 Used by the reference and by on-demand features at serving. A row maps column names to values as spec/types.py
 says; a double that is NaN or infinite counts as null. Nothing here raises on any value of the declared types.

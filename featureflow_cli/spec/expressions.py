@@ -15,10 +15,10 @@ from featureflow_cli.spec.types import ColumnType, Value
 class Expr:
     """A checked expression: `op` is `column`, `literal`, `cast`, or an operation of `OPERATIONS`.
 
-    `type` is the type of the answer, also of a `cast`'s. `value` is a literal's value, a column's name, or what
-    an operation takes beside its arguments: the unit of `date_part`, `date_trunc` and `date_diff`, the digits of
-    `round`, the escape character of `like`. Implicit conversions are `cast` nodes, so an evaluator only ever
-    meets the argument types of the table. `text` is as written, at the root only.
+    `type` is the type of the answer. `value` is a literal's value, a column's name, or what an operation
+    takes beside its arguments: the unit of `date_part`, `date_trunc` and `date_diff`, the digits of `round`,
+    the escape character of `like`. Implicit conversions are `cast` nodes, so an evaluator only ever meets the
+    argument types of the table. `text` is as written, at the root only.
     """
 
     op: str
@@ -36,7 +36,7 @@ class Expr:
 
 
 class ExpressionError(FeatureflowError):
-    """An expression that does not parse or check: `what` is wrong at `offset` (characters from the text's start)."""
+    """An expression that does not parse or check: `what` is wrong at `offset` (in characters of the text)."""
 
     exit_code = 3
     code = "invalid_expression"
@@ -50,7 +50,7 @@ class ExpressionError(FeatureflowError):
 
 
 def parse(text: str, schema: Mapping[str, ColumnType]) -> Expr:
-    """The checked expression that `text` spells over the columns of `schema`; ExpressionError says what is wrong.
+    """The checked expression that `text` spells over the columns of `schema`; ExpressionError otherwise.
 
     Names in `schema` may be dotted (`user_activity.total_spend_24h`); they match exactly, case included.
     """

@@ -1,7 +1,8 @@
 """The table of operations: what each takes and what type it answers (design.md 1.15, docs/expressions.md).
 
-A rule gets the types of the arguments as written and returns the types they are brought to and the type of the
-answer; it raises ValueError with what is wrong. `NULL` is the type of a bare `null`, which fits everywhere.
+A rule gets the types of the arguments as written and returns the types they are brought to and the type of
+the answer; it raises ValueError with what is wrong. `NULL` is the type of a bare `null`, which fits
+everywhere.
 """
 
 from collections.abc import Callable, Sequence
@@ -118,7 +119,8 @@ def _multiply(types: Sequence[ColumnType]) -> Typing:
     factors = [as_decimal(common if each == NULL else each) for each in types]
     scale = sum(each.scale for each in factors)
     if scale > MAX_PRECISION:
-        message = f"{' * '.join(map(str, factors))} has {scale} decimals; {MAX_PRECISION} are the most: cast one of them"
+        product = " * ".join(str(each) for each in factors)
+        message = f"{product} has {scale} decimals; {MAX_PRECISION} are the most: cast one of them"
         raise ValueError(message)
     return factors, decimal_type(min(MAX_PRECISION, sum(each.precision for each in factors)), scale)
 
@@ -168,7 +170,7 @@ def _round(types: Sequence[ColumnType]) -> Typing:
 def _fits(types: Sequence[ColumnType], wanted: Sequence[ColumnType]) -> None:
     """ValueError unless each type is the wanted one or becomes it by an implicit conversion."""
     for given, want in zip(types, wanted, strict=True):
-        if given == want or given == NULL:
+        if given in {want, NULL}:
             continue
         if want == DOUBLE and given.is_number:
             continue
