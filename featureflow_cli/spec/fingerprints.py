@@ -1,4 +1,4 @@
-"""Fingerprints of meaning: equal exactly where every answer is equal by definition (design.md 4 [meaning], 9).
+"""Fingerprints of meaning: equal where every answer is equal by definition (design.md 4 [meaning], 9).
 
 Descriptions, owners, tags, the order of features and columns, and blanks in expressions are not meaning; what
 a default stands for is. The canonical form is JSON of our own words, so no library's new version changes it.
