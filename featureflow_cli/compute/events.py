@@ -8,6 +8,7 @@ import pyarrow.compute as pc
 
 from featureflow_cli.compute.codes import Bools, Coded, Ints, code
 from featureflow_cli.compute.entities import dense, entity_ids
+from featureflow_cli.compute.rowtext import state_texts
 from featureflow_cli.compute.views import View
 from featureflow_cli.spec.types import STRING
 
@@ -16,7 +17,7 @@ from featureflow_cli.spec.types import STRING
 class Events:
     """One row an event: `entity` indexes the batch's entities; masks are never null; operands as codes.
 
-    A latest view has one operand more: the canonical text of the whole row, `row`.
+    A latest view has one column more, `row`: what its state keeps of the whole row (compute/rowtext.py).
     """
 
     entity: Ints
@@ -53,5 +54,5 @@ def columns_of(view: View, projected: Any, entity: Ints) -> Events:
     operands = tuple(
         code(projected.column(f"x{place}"), operand.type) for place, operand in enumerate(view.operands)
     )
-    row = code(projected.column("row"), STRING) if view.latest else None
+    row = code(state_texts(view, projected), STRING) if view.latest else None
     return Events(entity, np.asarray(projected.column("ts").to_numpy(), np.int64), masks, operands, row)
