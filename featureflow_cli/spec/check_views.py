@@ -119,7 +119,7 @@ def _ttl(scope: Scope, path: Path, view: FeatureView) -> None:
     elif view.latest is None and (eternal := _forever(view)) is not None:
         scope.report(
             at,
-            f"view '{view.name}' cannot have a `ttl`: '{eternal.name}' looks back forever, so it never expires",
+            f"view '{view.name}' cannot have a `ttl`: '{eternal.name}' looks back forever",
             "remove the ttl, or move the features over forever to a view of their own",
             key=True,
         )

@@ -8,35 +8,10 @@ from typing import Annotated, Any, Union, get_args, get_origin
 from pydantic import BaseModel, ValidationError
 
 from featureflow_cli.errors import Problem, did_you_mean
-from featureflow_cli.spec import models
+from featureflow_cli.spec import models, vocabulary
 from featureflow_cli.spec.places import Node, Path, Place
 from featureflow_cli.spec.reading import awaits_variable
 
-_NOUNS: Mapping[type[BaseModel], str] = {
-    models.Entity: "an entity",
-    models.Source: "a source",
-    models.SourceColumn: "a column",
-    models.Stream: "a stream",
-    models.FilesStream: "`files`",
-    models.KafkaStream: "`kafka`",
-    models.KafkaTopic: "`create`",
-    models.Batch: "`batch`",
-    models.FeatureView: "a feature view",
-    models.Feature: "a feature",
-    models.RatioOf: "a ratio",
-    models.RatioPart: "a side of a ratio",
-    models.RankOf: "a rank",
-    models.OnDemandFeature: "an on-demand feature",
-    models.FeatureService: "a feature service",
-    models.ViewReference: "a view reference",
-    models.UnitTest: "a unit test",
-    models.StoreConfig: "feature_store.yaml",
-    models.OnlineStoreConfig: "`online_store`",
-    models.OfflineStoreConfig: "`offline_store`",
-    models.EngineConfig: "`engine`",
-    models.StreamConfig: "`stream`",
-    models.ServerConfig: "`server`",
-}
 _EXPECTED = {
     "string": "text",
     "int": "a whole number",
@@ -52,49 +27,6 @@ _LIMITS = {
     "greater_than": ("gt", "above"),
     "less_than_equal": ("le", "at most"),
     "less_than": ("lt", "below"),
-}
-_ELSEWHERE: Mapping[tuple[type[BaseModel], str], str] = {
-    # What users of Feast, dbt and the like write first, and how it is said here.
-    (models.Entity, "join_key"): "write join_keys: {NAME: TYPE}",
-    (models.Entity, "value_type"): "write join_keys: {NAME: TYPE}",
-    (models.Source, "event_timestamp_column"): "it is called `timestamp_field`",
-    (models.Source, "timestamp_column"): "it is called `timestamp_field`",
-    (models.Source, "event_timestamp"): "it is called `timestamp_field`",
-    (models.Source, "created_timestamp_column"): "it is called `created_timestamp`",
-    (models.Source, "columns"): "it is called `schema`",
-    (models.Source, "fields"): "it is called `schema`",
-    (models.Source, "path"): "write batch: {path: …} or stream: {files: {path: …}}",
-    (models.Source, "kafka"): "it belongs in `stream`: stream: {kafka: …}",
-    (models.Source, "files"): "it belongs in `stream`: stream: {files: …}",
-    (models.Source, "until"): "it belongs in `batch`: batch: {path: …, until: …}",
-    (
-        models.FeatureView,
-        "entities",
-    ): "a view has one entity: `entity: NAME` (several join keys make a pair entity)",
-    (models.FeatureView, "batch_source"): "it is called `source`",
-    (models.FeatureView, "stream_source"): "it is called `source`",
-    (
-        models.FeatureView,
-        "schema",
-    ): "the columns are the source's: name them in `latest`, or define `features`",
-    (models.FeatureView, "aggregations"): "write them in `features`",
-    (models.FeatureView, "window"): "a window belongs to a feature",
-    (models.FeatureView, "windows"): "windows belong to a feature",
-    (models.Feature, "aggregation"): 'name the aggregation itself, such as `count: "*"` or `sum: amount`',
-    (models.Feature, "agg"): 'name the aggregation itself, such as `count: "*"` or `sum: amount`',
-    (models.Feature, "function"): 'name the aggregation itself, such as `count: "*"` or `sum: amount`',
-    (models.Feature, "type"): 'name the aggregation itself, such as `count: "*"` or `sum: amount`',
-    (models.Feature, "avg"): "it is called `mean`",
-    (models.Feature, "average"): "it is called `mean`",
-    (models.Feature, "filter"): "it is called `where`",
-    (models.Feature, "std"): "it is called `stddev`",
-    (models.Feature, "median"): "write percentile: {of: …, p: 0.5}",
-    (models.Feature, "expr"): "an expression over features belongs in `on_demand_features`",
-    (models.Feature, "ttl"): "`ttl` belongs to the view",
-    (models.FeatureService, "feature_views"): 'it is called `features`: ["view:*"]',
-    (models.OnDemandFeature, "expression"): "it is called `expr`",
-    (models.OnDemandFeature, "sql"): "it is called `expr`",
-    (models.OnlineStoreConfig, "connection_string"): "it is called `url`",
 }
 
 
@@ -139,7 +71,7 @@ def _of_keys(error: Mapping[str, Any], model: type[BaseModel], path: Path, at: N
     owner = _model_at(model, path[:-1])
     known = _keys(owner)
     place = at.key or at.place
-    hint = _ELSEWHERE.get((owner, last), "")
+    hint = vocabulary.SAID_HERE.get((owner, last), "")
     if owner is models.Feature:
         near = did_you_mean(last, models.AGGREGATIONS)
         hint = hint or near or did_you_mean(last, known)
@@ -147,7 +79,7 @@ def _of_keys(error: Mapping[str, Any], model: type[BaseModel], path: Path, at: N
             return place.problem(f"unknown aggregation '{last}'", hint)
         return place.problem(f"unknown aggregation or key '{last}'", hint or f"known: {', '.join(known)}")
     hint = hint or did_you_mean(last, known) or f"known: {', '.join(known)}"
-    return place.problem(f"unknown key '{last}' in {_NOUNS.get(owner, 'this mapping')}", hint)
+    return place.problem(f"unknown key '{last}' in {vocabulary.NOUNS.get(owner, 'this mapping')}", hint)
 
 
 def _of_value(errors: Sequence[Mapping[str, Any]], path: Path, at: Node) -> Problem:
@@ -194,7 +126,7 @@ def _worded(what: str, subject: str, at: Node) -> tuple[str, str]:
     if what.startswith("unknown type"):
         written = str(at.content)
         near = did_you_mean(written, ("bool", "int64", "double", "string", "timestamp", "date"))
-        synonym = _TYPE_SYNONYMS.get(written.lower())
+        synonym = vocabulary.TYPES.get(written.lower())
         return what, f"did you mean '{synonym}'?" if synonym else near
     if what.startswith("a feature is one aggregation"):
         named = [name for name in models.AGGREGATIONS if at.child(name) is not None]
@@ -204,17 +136,6 @@ def _worded(what: str, subject: str, at: Node) -> tuple[str, str]:
             return f"{feature} has {len(named)} aggregations: {', '.join(named)}", hint
         return f"{feature} has no aggregation", f"name one: {', '.join(models.AGGREGATIONS)}"
     return what, ""
-
-
-_TYPE_SYNONYMS = {
-    **dict.fromkeys(("int", "integer", "bigint", "long", "int32", "smallint", "uint64", "number"), "int64"),
-    **dict.fromkeys(("float", "float64", "float32", "real", "numeric"), "double"),
-    **dict.fromkeys(("str", "text", "varchar", "char", "utf8", "uuid"), "string"),
-    **dict.fromkeys(("datetime", "timestamptz", "unixtimestamp", "unix_timestamp"), "timestamp"),
-    **dict.fromkeys(("boolean",), "bool"),
-    **dict.fromkeys(("decimal", "money"), "decimal(18,2)"),
-    **dict.fromkeys(("array", "list"), "list<double>"),
-}
 
 
 def _bad_name(error: Mapping[str, Any], place: Place, written: str) -> Problem:
@@ -263,7 +184,7 @@ def _subject(path: Path) -> str:
 
 
 def _called(owner: type[BaseModel], at: Node) -> str:
-    noun = _NOUNS.get(owner, "this mapping")
+    noun = vocabulary.NOUNS.get(owner, "this mapping")
     name = at.child("name")
     if name is None or not isinstance(name.content, str) or name.variables:
         return noun

@@ -57,7 +57,9 @@ Ttl = Annotated[
 Window = Annotated[str, BeforeValidator(_window, json_schema_input_type=str)]
 """A duration as the user wrote it, or `forever`."""
 Type = Annotated[
-    ColumnType, BeforeValidator(_column_type, json_schema_input_type=str), PlainSerializer(str, return_type=str)
+    ColumnType,
+    BeforeValidator(_column_type, json_schema_input_type=str),
+    PlainSerializer(str, return_type=str),
 ]
 Timestamp = Annotated[str, BeforeValidator(_timestamp_text, json_schema_input_type=str)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
@@ -251,7 +253,9 @@ class Feature(Described):
     window: Window | None = None
     windows: tuple[Window, ...] | None = None
     default: bool | int | float | str | None = None
-    resolution: Annotated[str, BeforeValidator(lambda text: text if text == "exact" else _window(text))] | None = None
+    resolution: (
+        Annotated[str, BeforeValidator(lambda text: text if text == "exact" else _window(text))] | None
+    ) = None
     refresh: Duration | None = None
     half_life: Duration | None = None
     max_keys: int | None = Field(default=None, ge=2, le=1_000_000)
@@ -266,7 +270,9 @@ class Feature(Described):
     def _bare_since(cls, written: Any) -> Any:
         """`time_since_last:` with nothing behind it means seconds."""
         if isinstance(written, dict):
-            bare: dict[str, Any] = {key: {} for key in ("time_since_last", "time_since_first") if written.get(key, 0) is None}
+            bare: dict[str, Any] = {
+                key: {} for key in ("time_since_last", "time_since_first") if written.get(key, 0) is None
+            }
             return {**written, **bare}
         return written
 

@@ -15,6 +15,7 @@ import yaml
 
 from featureflow_cli.errors import Problem
 from featureflow_cli.spec.places import Node, Place, Scalar, YamlFile
+from featureflow_cli.spec.yaml_errors import place_at, stray_text, syntax_problem
 
 _INTEGER = re.compile(r"[-+]?(0|[1-9][0-9]*)")
 _BASED = re.compile(r"0o[0-7]+|0x[0-9a-fA-F]+")
@@ -49,14 +50,14 @@ def read(file: YamlFile) -> tuple[Node | None, list[Problem]]:
     try:
         documents = _compose(file.text)
     except yaml.MarkedYAMLError as err:
-        return None, [_syntax(file, err)]
+        return None, [syntax_problem(file, err)]
     except yaml.reader.ReaderError as err:
         before = file.text[: int(err.position)]
         place = Place(file, before.count("\n") + 1, len(before) - before.rfind("\n"))
         code = err.character if isinstance(err.character, int) else ord(str(err.character)[:1] or "\0")
         return None, [place.problem(f"character U+{code:04X} cannot stand in YAML", "remove it")]
     if len(documents) > 1:
-        place = _place(file, documents[1].start_mark)
+        place = place_at(file, documents[1].start_mark)
         return None, [
             place.problem("a second YAML document starts here", "one file is one document: remove the `---`")
         ]
@@ -150,10 +151,6 @@ def _compose(text: str) -> list[Any]:
         return list(yaml.compose_all(text, Loader=_Loader))
 
 
-def _place(file: YamlFile, mark: Any, width: int = 1) -> Place:
-    return Place(file, mark.line + 1, mark.column + 1, width)
-
-
 class _Tree:
     """Turns one document's PyYAML nodes into ours, collecting what is wrong on the way."""
 
@@ -165,7 +162,7 @@ class _Tree:
     def node(self, found: Any, key: Place | None) -> Node:
         start, end = found.start_mark, found.end_mark
         width = end.column - start.column if start.line == end.line else 1
-        place = _place(self.file, start, max(1, width))
+        place = place_at(self.file, start, max(1, width))
         if id(found) in self.open:
             self.problems.append(
                 place.problem("this anchor contains itself", "remove the alias inside of it")
@@ -204,11 +201,11 @@ class _Tree:
                 self.problems.append(self._odd_key(key_node))
                 continue
             name = key_node.value
-            key = _place(
+            key = place_at(
                 self.file, key_node.start_mark, key_node.end_mark.column - key_node.start_mark.column
             )
             if found.flow_style and not self._has_colon(key_node):
-                self.problems.append(_stray(key, name, alone=len(found.value) == 1))
+                self.problems.append(stray_text(key, name, alone=len(found.value) == 1))
                 if last in entries:  # the text before the comma is only a part of what was meant
                     entries[last] = replace(entries[last], flawed=True)
                 else:
@@ -231,7 +228,7 @@ class _Tree:
         return entries, flawed
 
     def _odd_key(self, key_node: Any) -> Problem:
-        place = _place(self.file, key_node.start_mark)
+        place = place_at(self.file, key_node.start_mark)
         if isinstance(key_node, yaml.MappingNode):
             return place.problem("a key cannot be a mapping", "quote text that starts with `{`")
         return place.problem("a key cannot be a list", "quote text that starts with `[`")
@@ -242,83 +239,6 @@ class _Tree:
             (self.file.lines[end.line][end.column :], *self.file.lines[end.line + 1 : end.line + 2])
         )
         return rest.lstrip().startswith(":")
-
-
-def _stray(key: Place, name: str, *, alone: bool) -> Problem:
-    """An entry of a flow mapping without a colon: nearly always text that needed quotes."""
-    if alone:
-        return key.problem(
-            f"{{{name}}} without quotes is a YAML mapping",
-            f'quote the whole text, such as "purchases_{{{name}}}"',
-        )
-    return key.problem(
-        f"'{name}' has no value: inside {{ }} a comma ends the value before it",
-        'quote text that holds a comma, such as "coalesce(a, b)" or "decimal(18,2)"',
-    )
-
-
-def _syntax(file: YamlFile, err: yaml.MarkedYAMLError) -> Problem:
-    """PyYAML's message in the words of somebody who writes features."""
-    mark: Any = err.problem_mark or err.context_mark
-    what, context = err.problem or "", err.context or ""
-    place = _place(file, mark) if mark is not None else Place(file, 1, 1)
-    line = file.lines[place.line - 1] if place.line <= len(file.lines) else ""
-    character = line[place.column - 1 : place.column]
-    if context == "while scanning an alias" or what.startswith("found undefined alias"):
-        star = _place(file, err.context_mark) if context else place
-        return star.problem("a bare `*` is a YAML alias", 'quote it: "*"')
-    if context == "while scanning an anchor":
-        return _place(file, err.context_mark).problem("a bare `&` is a YAML anchor", "quote the text")
-    if "\t" in what or "'\\t'" in what or (character == "\t"):
-        return place.problem("a tab cannot indent YAML", "use spaces")
-    if "cannot start any token" in what:
-        return place.problem(f"text cannot start with `{character}` unless it is quoted", "quote the value")
-    if what.startswith("mapping values are not allowed"):
-        return place.problem(
-            "a `: ` starts a mapping, which cannot stand here",
-            "quote text that holds `: `; or mend the indentation of this line",
-        )
-    return _structure(file, place, err)
-
-
-def _structure(file: YamlFile, place: Place, err: yaml.MarkedYAMLError) -> Problem:
-    what, context = err.problem or "", err.context or ""
-    opened: Any = err.context_mark
-    if context == "while parsing a flow mapping" and what.endswith("got '{'"):
-        return place.problem(
-            "`{` inside { } starts another mapping", 'quote the text, such as "purchases_{window}"'
-        )
-    if context.startswith("while parsing a flow") and opened is not None:
-        closing = "]" if "sequence" in context else "}"
-        return place.problem(
-            f"expected `,` or `{closing}` here",
-            f"the bracket of line {opened.line + 1} is still open; close it, or quote the text",
-        )
-    if what.startswith("expected <block end>, but found '<scalar>'"):
-        before = file.lines[place.line - 1][: place.column - 1].rstrip()
-        if before.endswith(("'", '"')):
-            return place.problem(
-                "the quoted text ends before this",
-                "quote the whole value in the other kind of quotes: where: \"'a' = x\"",
-            )
-        if before.endswith("}"):
-            return place.problem(
-                "a `{ }` ends before this", 'quote the whole text, such as "{window}_purchases"'
-            )
-        if before.endswith("]"):
-            return place.problem("a `[ ]` ends before this", "quote the whole text")
-    if what.startswith("expected <block end>") or "expected '<document start>'" in what:
-        around = f" with the block that starts on line {opened.line + 1}" if opened is not None else ""
-        return place.problem("this line does not fit the indentation around it", f"align it{around}")
-    if context == "while scanning a quoted scalar" and opened is not None:
-        start = _place(file, opened)
-        return start.problem("this quote is never closed", "close it on the same line")
-    if context == "while scanning a simple key" and opened is not None:
-        return _place(file, opened).problem(
-            "this line is not `key: value`", "a `: ` is missing, or quotes are"
-        )
-    detail = f"{context}: {what}" if context else what
-    return place.problem(f"not YAML: {detail}", "")
 
 
 def merge(under: Node, over: Node, *, kind: str = "type") -> Node:
