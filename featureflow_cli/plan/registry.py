@@ -112,7 +112,7 @@ class Registry:
             return dict(ends)
 
     def serve(self, number: int) -> bool:
-        """A build that has caught up serves, and the one before it is retired; False where it is retired itself."""
+        """A build that has caught up serves, and the one before is retired; False: it is retired itself."""
         with self._file.writing() as connection:
             build = self._build(connection, number)
             if build.status not in {"building", "serving"}:

@@ -1,0 +1,236 @@
+"""From applied to written definitions: the plan. Pure; what it needs to know of stores is handed to it."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from pydantic import BaseModel
+
+from featureflow_cli.compute.views import Repo
+from featureflow_cli.plan.applied import Build, ViewState
+from featureflow_cli.plan.costs import rebuild_text, source_notes, view_notes
+from featureflow_cli.plan.differences import differences, is_cosmetic, written
+from featureflow_cli.plan.steps import (
+    BuildState,
+    Change,
+    CreateLog,
+    DropState,
+    History,
+    Kind,
+    Plan,
+    Record,
+    Sign,
+    Step,
+)
+from featureflow_cli.spec.models import Definitions
+from featureflow_cli.times import format_duration
+
+
+@dataclass(frozen=True)
+class Defined:
+    """Definitions with what they compile to. `allowed_future_us` is the setting that is applied with them."""
+
+    definitions: Definitions
+    repo: Repo
+    allowed_future_us: int
+
+
+NOTHING = Defined(Definitions(), Repo(project=""), -1)
+
+
+@dataclass(frozen=True)
+class Present:
+    """What stands now: `version` 0 means nothing was applied yet; `logs` names the offline tables."""
+
+    version: int
+    builds: Sequence[Build]
+    logs: frozenset[str]
+    histories: Mapping[str, History]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    before: Defined
+    after: Defined
+    present: Present
+
+
+def make_plan(
+    before: Defined,
+    after: Defined,
+    present: Present,
+    *,
+    project: str,
+    target: str | None,
+    definitions_json: str,
+) -> Plan:
+    """The steps from `before` to `after`, in a stable order: kinds as in `steps.KINDS`, names as written.
+
+    Applying it twice changes nothing the second time; a plan that was cut off is found again as what is left.
+    """
+    compared = Comparison(before, after, present)
+    changes = [
+        *_setting(compared),
+        *_objects("entity", compared),
+        *_objects("source", compared),
+        *_objects("view", compared),
+        *_objects("on-demand", compared),
+        *_objects("service", compared),
+    ]
+    steps: list[Step] = [*changes]
+    steps += [
+        CreateLog(name)
+        for name, source in after.repo.sources.items()
+        if source.streamed and name not in present.logs
+    ]
+    wanted = tuple(ViewState(view.name, view.entity, view.fingerprint) for view in after.repo.views.values())
+    builds = _new_builds(wanted, after.repo, present)
+    steps += builds
+    if changes or builds:
+        summary = _summary(changes)
+        steps.append(Record(definitions_json, after.allowed_future_us, wanted, present.version, summary))
+    steps += _drops(wanted, present)
+    return Plan(project, target, present.version, tuple(steps))
+
+
+def _setting(compared: Comparison) -> list[Change]:
+    if compared.before is NOTHING or compared.before.allowed_future_us == compared.after.allowed_future_us:
+        return []
+    old = format_duration(compared.before.allowed_future_us)
+    new = format_duration(compared.after.allowed_future_us)
+    detail = f"~ {old} -> {new}"
+    return [Change("~", "setting", "stream.allowed_future", (detail,), "decides what an event is worth")]
+
+
+def _objects(kind: Kind, compared: Comparison) -> list[Change]:
+    old, new = _of_kind(kind, compared.before.definitions), _of_kind(kind, compared.after.definitions)
+    changes = []
+    for name, model in new.items():
+        if name not in old:
+            changes.append(_change("+", kind, name, (), compared))
+            continue
+        lines = differences(written(old[name]), written(model))
+        if not lines and not _is_touched(kind, name, compared):
+            continue
+        if is_cosmetic(written(old[name]), written(model)) and not _is_touched(kind, name, compared):
+            changes.append(Change("~", kind, name, lines, "nothing is rebuilt", cosmetic=True))
+        else:
+            changes.append(_change("~", kind, name, lines, compared))
+    return changes + [_change("-", kind, name, (), compared) for name in old if name not in new]
+
+
+def _of_kind(kind: Kind, definitions: Definitions) -> dict[str, BaseModel]:
+    models: dict[Kind, Sequence[BaseModel]] = {
+        "entity": definitions.entities,
+        "source": definitions.sources,
+        "view": definitions.feature_views,
+        "on-demand": definitions.on_demand_features,
+        "service": definitions.feature_services,
+    }
+    return {str(getattr(model, "name", "")): model for model in models[kind]}
+
+
+def _is_touched(kind: Kind, name: str, compared: Comparison) -> bool:
+    """Whether the meaning moved although the definition may read the same: a view follows its source."""
+    if kind == "view":
+        return compared.before.repo.views[name].fingerprint != compared.after.repo.views[name].fingerprint
+    return (
+        kind == "source"
+        and compared.before.repo.sources[name].meaning != compared.after.repo.sources[name].meaning
+    )
+
+
+def _change(sign: Sign, kind: Kind, name: str, details: tuple[str, ...], compared: Comparison) -> Change:
+    services = _services(kind, name, compared.before.repo, compared.after.repo)
+    if kind == "view":
+        consequence, notes = _of_view(sign, name, compared)
+        if not details and sign == "~":
+            details = (
+                f"~ source {compared.after.repo.views[name].source.name} or its entity means something else",
+            )
+        return Change(sign, kind, name, details, consequence, notes, services)
+    if kind == "source":
+        consequence, notes = _of_source(sign, name, compared)
+        return Change(sign, kind, name, details, consequence, notes, services)
+    return Change(sign, kind, name, details, services=() if kind == "service" else services)
+
+
+def _of_view(sign: Sign, name: str, compared: Comparison) -> tuple[str, tuple[str, ...]]:
+    if sign == "-":
+        return "state is dropped", ()
+    view = compared.after.repo.views[name]
+    history = compared.present.histories.get(view.source.name)
+    if sign == "~" and compared.before.repo.views[name].fingerprint == view.fingerprint:
+        return "state is kept", ()
+    replaces = any(build.view == name and build.status == "serving" for build in compared.present.builds)
+    return rebuild_text(history, replaces=replaces), view_notes(view, history)
+
+
+def _of_source(sign: Sign, name: str, compared: Comparison) -> tuple[str, tuple[str, ...]]:
+    if sign == "-":
+        return ("its offline log is kept" if name in compared.present.logs else ""), ()
+    source = compared.after.repo.sources[name]
+    notes = source_notes(source, compared.present.histories.get(name))
+    if sign == "+":
+        return "", notes
+    if compared.before.repo.sources[name].meaning != source.meaning:
+        return "from now on events are judged by the new meaning; its views are rebuilt", notes
+    return "nothing is rebuilt", ()
+
+
+def _services(kind: Kind, name: str, before: Repo, after: Repo) -> tuple[str, ...]:
+    """Services whose answers the object has a part in, as written now or as applied before."""
+    affected: dict[str, None] = {}
+    for repo in (after, before):
+        for service in repo.services.values():
+            parts = {
+                "view": [member.view.name for member in service.views],
+                "entity": [member.view.entity for member in service.views],
+                "source": [member.view.source.name for member in service.views],
+                "on-demand": [feature.name for feature in service.on_demand],
+            }.get(kind, [])
+            if name in parts:
+                affected[service.name] = None
+    return tuple(affected)
+
+
+def _new_builds(wanted: Sequence[ViewState], repo: Repo, present: Present) -> list[BuildState]:
+    """The views that no live build follows; `Registry.record` settles them by the same rule."""
+    followed = {
+        (build.view, build.entity, build.fingerprint)
+        for build in present.builds
+        if build.status in {"building", "serving"}
+    }
+    serving = {build.view for build in present.builds if build.status == "serving"}
+    steps = []
+    for state in wanted:
+        if (state.view, state.entity, state.fingerprint) not in followed:
+            history = present.histories.get(repo.views[state.view].source.name)
+            events, starts_us = (history.events, history.starts_us) if history else (None, None)
+            steps.append(BuildState(state.view, state.fingerprint, state.view in serving, events, starts_us))
+    return steps
+
+
+def _drops(wanted: Sequence[ViewState], present: Present) -> list[DropState]:
+    """States that nothing will read again: of views that are gone, of builds that were overtaken.
+
+    A serving build whose view only changed goes on until its successor serves; `stream` drops it then.
+    """
+    states = {state.view: state for state in wanted}
+    steps = []
+    for build in present.builds:
+        state = states.get(build.view)
+        follows = state is not None and (build.entity, build.fingerprint) == (state.entity, state.fingerprint)
+        goes_on = build.status == "serving" and state is not None
+        if build.status == "retired" or not (follows or goes_on):
+            steps.append(DropState(build.view, build.number, build.field))
+    return steps
+
+
+def _summary(changes: Sequence[Change]) -> str:
+    counted = {sign: [change for change in changes if change.sign == sign] for sign in ("+", "~", "-")}
+    parts = [
+        f"{len(counted[sign])} {verb}"
+        for sign, verb in (("+", "added"), ("~", "changed"), ("-", "removed"))
+        if counted[sign]
+    ]
+    return ", ".join(parts) or "state is built anew"

@@ -1,0 +1,104 @@
+"""The plan: a list of small frozen steps; plan/explain.py shows it, apply/ executes it."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from featureflow_cli.plan.applied import ViewState
+
+Kind = Literal["setting", "entity", "source", "view", "on-demand", "service"]
+Sign = Literal["+", "~", "-"]
+KINDS: tuple[Kind, ...] = ("setting", "entity", "source", "view", "on-demand", "service")
+"""In the order in which a plan lists them: what others stand on comes first."""
+
+
+@dataclass(frozen=True)
+class Change:
+    """A definition that is added (`+`), changed (`~`) or removed (`-`).
+
+    `details` are one line each: `~ feature total_spend_24h: window 24h -> 48h`. `consequence` says what
+    happens to state; `notes` say what the law obliges us to say of what is new here; `services` are those
+    whose answers it touches. A `cosmetic` change touches no value anywhere.
+    """
+
+    sign: Sign
+    kind: Kind
+    name: str
+    details: tuple[str, ...] = ()
+    consequence: str = ""
+    notes: tuple[str, ...] = ()
+    services: tuple[str, ...] = ()
+    cosmetic: bool = False
+
+
+@dataclass(frozen=True)
+class CreateLog:
+    """Creates the offline table of a streamed source, where there is none yet."""
+
+    source: str
+
+
+@dataclass(frozen=True)
+class BuildState:
+    """A view needs new online state: recorded as a build, carried out by `stream` from the offline log.
+
+    `events` and `starts_us` describe the history that is there now; None: no history yet.
+    """
+
+    view: str
+    fingerprint: str
+    replaces: bool
+    events: int | None = None
+    starts_us: int | None = None
+
+
+@dataclass(frozen=True)
+class Record:
+    """Makes the definitions the applied ones and notes which builds their views need; one transaction."""
+
+    definitions: str
+    allowed_future_us: int
+    views: tuple[ViewState, ...]
+    expected_version: int
+    summary: str
+
+
+@dataclass(frozen=True)
+class DropState:
+    """Removes the online state of a build that no applied view follows any more."""
+
+    view: str
+    number: int
+    field: str
+
+
+Step = Change | CreateLog | BuildState | Record | DropState
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Steps in the order of their execution; none where the definitions are applied as they stand."""
+
+    project: str
+    target: str | None
+    base_version: int
+    steps: tuple[Step, ...]
+
+    @property
+    def changes(self) -> tuple[Change, ...]:
+        return tuple(step for step in self.steps if isinstance(step, Change))
+
+    @property
+    def is_empty(self) -> bool:
+        return not self.steps
+
+    def count(self, sign: Sign) -> int:
+        return sum(change.sign == sign for change in self.changes)
+
+
+@dataclass(frozen=True)
+class History:
+    """What a source's offline log holds now, as far as an estimate needs it; times are of events."""
+
+    events: int
+    starts_us: int | None
+    ends_us: int | None
