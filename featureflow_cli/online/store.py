@@ -1,8 +1,9 @@
 """What an online store is: one hash per entity, written by compare-and-set (design.md 4 and 5).
 
-Names used here: `entity` is the entity's name, an `id` is its join keys in declared order, percent-encoded and
-joined by `,` (`entity_id`), a `field` is one view state (short fingerprint and bootstrap number), a blob is
-what compute/codec.py encodes. Every store passes the same contract tests (tests/integration/online_contract.py).
+Names used here: `entity` is the entity's name, an `id` is its join keys in declared order, percent-encoded
+and joined by `,` (`entity_id`), a `field` is one view state (short fingerprint and bootstrap number, lower
+case), a blob is what compute/codec.py encodes. Every store passes the same contract tests
+(tests/integration/test_online_contract.py).
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -23,7 +24,7 @@ class Held:
 
 @dataclass(frozen=True)
 class Write:
-    """A compare-and-set of one entity's hash: applied whole if the version is still `expected`, else not at all.
+    """Compare and set one entity's hash: applied whole if its version is still `expected`, or not at all.
 
     `version` is eight random bytes, never a counter. `newest_us` is per field, for scans by activity.
     `expires_us` None: never expires; a hash expires with the latest of the writes it took (design.md 5).
@@ -38,15 +39,22 @@ class Write:
 
 
 class OnlineStore(Protocol):
-    """All methods raise StoreUnavailable where the store does not answer; none of them retries a write."""
+    """All methods raise StoreUnavailable where the store does not answer; none of them retries a write.
+
+    A StoreUnavailable also ends the connection (design.md 4 [fate, first]): the next call makes a new one,
+    and a writer reads the markers there before it writes anything, for what it wrote before may be gone.
+    """
 
     shards: int
 
     def read(self, entity: str, ids: Sequence[str], fields: Sequence[str]) -> list[Held]:
-        """One `Held` per id, in order; all of one call from one round trip (one snapshot where the store has them)."""
+        """One `Held` per id, in order; one round trip a call and, where there are any, one snapshot."""
 
     def write(self, entity: str, writes: Sequence[Write]) -> list[bool]:
-        """True where the write was applied, False where the version had moved; per write, in order."""
+        """True where the write was applied, False where the version had moved; per write, in order.
+
+        The ids of one call are distinct.
+        """
 
     def scan(self, entity: str, field: str, since_us: int) -> Iterator[list[tuple[str, bytes]]]:
         """All (id, blob) whose newest event is at or after `since_us`, in chunks, in order of id."""
@@ -72,7 +80,7 @@ class OnlineStore(Protocol):
         """Publish it, unless one stands; keeps those of the last hours only."""
 
     def withdraw(self, field: str, after_us: int) -> None:
-        """Forget the field's populations of grid points after `after_us`: an event at `after_us` came late."""
+        """Forget the field's populations of grid points after `after_us`: an event came late."""
 
     def drop(self, field: str) -> None:
         """Forget all states and markers of that field (a view's earlier build)."""

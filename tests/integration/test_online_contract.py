@@ -1,0 +1,257 @@
+"""What every online store keeps (featureflow_cli/online/store.py); a new store joins by one more maker."""
+
+import multiprocessing
+import os
+import secrets
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from featureflow_cli.online.sqlite import SqliteStore
+from featureflow_cli.online.store import OnlineStore, Write
+from featureflow_cli.times import HOUR_US
+
+Maker = Callable[[str], OnlineStore]
+"""Opens the store under test for a project; what another maker wrote is seen."""
+
+
+class Moment:
+    """A clock that a test moves."""
+
+    def __init__(self) -> None:
+        self.now_us = 1_000
+
+    def __call__(self) -> int:
+        return self.now_us
+
+
+@pytest.fixture
+def moment() -> Moment:
+    return Moment()
+
+
+@pytest.fixture(params=["sqlite"])
+def make(request: pytest.FixtureRequest, tmp_path: Path, moment: Moment) -> Iterator[Maker]:
+    opened: list[OnlineStore] = []
+
+    def maker(project: str) -> OnlineStore:
+        opened.append(SqliteStore(tmp_path / "online.db", project, clock=moment))
+        return opened[-1]
+
+    yield maker
+    for store in opened:
+        store.close()
+
+
+@pytest.fixture
+def store(make: Maker) -> OnlineStore:
+    return make("shop")
+
+
+def write(
+    id: str,
+    blobs: dict[str, bytes],
+    expected: bytes | None = None,
+    expires_us: int | None = None,
+    newest_us: int = 0,
+) -> Write:
+    return Write(id, expected, secrets.token_bytes(8), blobs, dict.fromkeys(blobs, newest_us), expires_us)
+
+
+def blobs(store: OnlineStore, id: str, *fields: str) -> tuple[bytes | None, ...]:
+    return store.read("user", [id], fields)[0].blobs
+
+
+def test_what_was_never_written_is_absent(store: OnlineStore) -> None:
+    held = store.read("user", ["1"], ["f.1", "g.1"])
+    assert [(h.version, h.blobs) for h in held] == [(None, (None, None))]
+    assert store.sample("user", "f.1", 5, 0) == []
+    assert store.count("user", "f.1") == 0
+    assert list(store.scan("user", "f.1", 0)) == []
+
+
+def test_a_write_is_read_back_in_the_order_asked(store: OnlineStore) -> None:
+    first, second = write("1", {"f.1": b"a"}), write("2,x%2Cy", {"f.1": b"b", "g.1": b"\0\xff"})
+    assert store.write("user", [first, second]) == [True, True]
+    held = store.read("user", ["2,x%2Cy", "3", "1"], ["g.1", "f.1"])
+    assert [(h.version, h.blobs) for h in held] == [
+        (second.version, (b"\0\xff", b"b")),
+        (None, (None, None)),
+        (first.version, (None, b"a")),
+    ]
+
+
+def test_many_ids_in_one_call(store: OnlineStore) -> None:
+    ids = [str(number) for number in range(5_000)]
+    assert all(store.write("user", [write(id, {"f.1": id.encode()}) for id in ids]))
+    assert [h.blobs[0] for h in store.read("user", ids, ["f.1"])] == [id.encode() for id in ids]
+
+
+def test_a_write_over_another_version_is_refused_whole(store: OnlineStore) -> None:
+    first = write("1", {"f.1": b"a"})
+    store.write("user", [first])
+    stale = [write("1", {"f.1": b"x", "g.1": b"x"}), write("2", {"f.1": b"y"}, secrets.token_bytes(8))]
+    assert store.write("user", stale) == [False, False]
+    assert blobs(store, "1", "f.1", "g.1") == (b"a", None)
+    assert blobs(store, "2", "f.1") == (None,)
+    assert store.write("user", [write("1", {"f.1": b"b"}, first.version)]) == [True]
+
+
+def test_a_write_leaves_the_other_fields(store: OnlineStore) -> None:
+    first = write("1", {"f.1": b"a", "g.1": b"g"})
+    store.write("user", [first])
+    store.write("user", [write("1", {"f.1": b"b"}, first.version)])
+    assert blobs(store, "1", "f.1", "g.1") == (b"b", b"g")
+
+
+def test_entities_and_projects_do_not_meet(make: Maker) -> None:
+    shop, other = make("shop"), make("Shop")
+    shop.write("user", [write("1", {"f.1": b"shop"})])
+    shop.mark(0, "f.1", {0: 5})
+    shop.publish("f.1", "rank", 60, b"p")
+    assert other.read("user", ["1"], ["f.1"])[0].version is None
+    assert shop.read("User", ["1"], ["f.1"])[0].version is None
+    assert other.marker(0, "f.1") is None
+    assert other.population("f.1", "rank", 60) is None
+    other.write("user", [write("1", {"f.1": b"other"})])
+    other.teardown()
+    assert blobs(shop, "1", "f.1") == (b"shop",)
+    assert shop.marker(0, "f.1") == {0: 5}
+    shop.teardown()
+    assert blobs(shop, "1", "f.1") == (None,)
+    assert shop.marker(0, "f.1") is None
+    assert shop.population("f.1", "rank", 60) is None
+
+
+def test_an_expired_hash_is_absent_and_comes_back_empty(store: OnlineStore, moment: Moment) -> None:
+    old = write("1", {"f.1": b"a", "g.1": b"g"}, expires_us=2_000)
+    store.write("user", [old])
+    moment.now_us = 1_999
+    assert blobs(store, "1", "f.1") == (b"a",)
+    moment.now_us = 2_000
+    assert store.read("user", ["1"], ["f.1"])[0].version is None
+    assert store.count("user", "f.1") == 0
+    assert store.write("user", [write("1", {"f.1": b"x"}, old.version)]) == [False]
+    assert store.write("user", [write("1", {"f.1": b"b"}, None, expires_us=9_000)]) == [True]
+    assert blobs(store, "1", "f.1", "g.1") == (b"b", None)
+
+
+def test_an_expiry_only_moves_outwards(store: OnlineStore, moment: Moment) -> None:
+    first = write("1", {"f.1": b"a"}, expires_us=9_000)
+    second = write("1", {"f.1": b"b"}, first.version, expires_us=5_000)
+    store.write("user", [first])
+    store.write("user", [second])
+    moment.now_us = 8_999
+    assert blobs(store, "1", "f.1") == (b"b",)
+    third = write("1", {"g.1": b"never"}, second.version, expires_us=None)
+    store.write("user", [third])
+    store.write("user", [write("1", {"f.1": b"c"}, third.version, expires_us=9_500)])
+    moment.now_us = 10**15
+    assert blobs(store, "1", "f.1", "g.1") == (b"c", b"never")
+
+
+def test_what_expired_is_purged_by_later_writes(store: OnlineStore, moment: Moment) -> None:
+    store.write("user", [write(str(n), {"f.1": b"a" * 100}, expires_us=2_000) for n in range(3_000)])
+    moment.now_us = 5_000
+    for number in range(8):
+        store.write("user", [write(f"new{number}", {"f.1": b"b"})])
+    assert store.bytes_held() < 100
+
+
+def test_scan_gives_the_active_in_order_of_id(store: OnlineStore) -> None:
+    ids = [f"{number:05}" for number in range(4_500)]
+    store.write("user", [write(id, {"f.1": id.encode()}, newest_us=int(id)) for id in reversed(ids)])
+    store.write("user", [write("g only", {"g.1": b"g"}, newest_us=10**9)])
+    scanned = [row for chunk in store.scan("user", "f.1", 100) for row in chunk]
+    assert scanned == [(id, id.encode()) for id in ids[100:]]
+
+
+def test_a_sample_repeats_itself_and_follows_its_seed(store: OnlineStore) -> None:
+    store.write("user", [write(str(number), {"f.1": b"a"}) for number in range(200)])
+    first = store.sample("user", "f.1", 20, seed=1)
+    assert len(set(first)) == 20
+    assert store.sample("user", "f.1", 20, seed=1) == first
+    assert store.sample("user", "f.1", 20, seed=2) != first
+    assert len(store.sample("user", "f.1", 1_000, seed=1)) == store.count("user", "f.1") == 200
+
+
+def test_a_marker_exists_once_made_and_only_rises(store: OnlineStore) -> None:
+    assert store.marker(0, "f.1") is None
+    store.mark(0, "f.1", {})
+    assert store.marker(0, "f.1") == {}
+    store.mark(0, "f.1", {-1: 1 << 41, 0: 7})
+    store.mark(0, "f.1", {0: 5, 1: 2})
+    assert store.marker(0, "f.1") == {-1: 1 << 41, 0: 7, 1: 2}
+    assert store.marker(0, "g.1") is None
+
+
+def test_a_population_stands_until_it_is_withdrawn(store: OnlineStore) -> None:
+    store.publish("f.1", "rank", 60, b"first")
+    store.publish("f.1", "rank", 60, b"second")
+    store.publish("f.1", "rank", 120, b"later")
+    assert store.population("f.1", "rank", 60) == b"first"
+    store.withdraw("f.1", 60)
+    assert store.population("f.1", "rank", 60) == b"first"
+    assert store.population("f.1", "rank", 120) is None
+    store.publish("f.1", "rank", 10 * HOUR_US, b"next day")
+    assert store.population("f.1", "rank", 60) is None
+
+
+def test_a_dropped_field_is_gone_and_others_stay(make: Maker) -> None:
+    store, elsewhere = make("shop"), make("shop")
+    first = write("1", {"f.1": b"a", "g.1": b"g"})
+    store.write("user", [first])
+    store.mark(0, "f.1", {0: 1})
+    store.publish("f.1", "rank", 60, b"p")
+    assert elsewhere.read("user", ["1"], ["f.1", "g.1"])[0].blobs == (b"a", b"g")
+    store.drop("f.1")
+    assert elsewhere.read("user", ["1"], ["f.1", "g.1"])[0].blobs == (None, b"g")
+    assert elsewhere.marker(0, "f.1") is None
+    assert elsewhere.population("f.1", "rank", 60) is None
+    assert elsewhere.write("user", [write("1", {"f.1": b"again"}, first.version)]) == [True]
+    assert store.read("user", ["1"], ["f.1", "g.1"])[0].blobs == (b"again", b"g")
+
+
+def test_bytes_held_follow_the_blobs(store: OnlineStore) -> None:
+    assert store.bytes_held() == 0
+    store.write("user", [write(str(number), {"f.1": bytes(1_000)}) for number in range(10)])
+    assert 10_000 <= store.bytes_held() <= 12_000
+
+
+def test_it_answers_a_ping(store: OnlineStore) -> None:
+    store.ping()
+    store.close()
+    store.ping()
+
+
+def _count_up(path: Path, start: "multiprocessing.synchronize.Barrier", rounds: int) -> None:
+    store = SqliteStore(path, "shop")
+    start.wait()
+    for number in range(rounds):
+        applied = False
+        while not applied:
+            held = store.read("user", ["hot"], ["f.1"])[0]
+            total = int(held.blobs[0] or b"0") + 1
+            own = f"{os.getpid()}-{number}"
+            applied, _ = store.write(
+                "user", [write("hot", {"f.1": b"%d" % total}, held.version), write(own, {"f.1": b"1"})]
+            )
+        store.mark(0, "f.1", {os.getpid(): number})
+    store.close()
+
+
+def test_two_processes_racing_lose_no_write(tmp_path: Path) -> None:
+    """Both create the file, and count one hash up by compare-and-set: every increment is there in the end."""
+    context = multiprocessing.get_context("spawn")
+    barrier = context.Barrier(2)
+    racers = [context.Process(target=_count_up, args=(tmp_path / "new" / "o.db", barrier, 200)) for _ in "ab"]
+    for racer in racers:
+        racer.start()
+    for racer in racers:
+        racer.join(60)
+    assert [racer.exitcode for racer in racers] == [0, 0]
+    store = SqliteStore(tmp_path / "new" / "o.db", "shop")
+    assert blobs(store, "hot", "f.1") == (b"400",)
+    assert store.marker(0, "f.1") == {racer.pid: 199 for racer in racers}
+    store.close()

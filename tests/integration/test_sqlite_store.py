@@ -1,0 +1,135 @@
+"""What is SQLite's own: the file's fate, and an error for each that says what to do."""
+
+import sqlite3
+import threading
+from pathlib import Path
+
+import pytest
+
+from featureflow_cli.errors import StoreUnavailable
+from featureflow_cli.online.sqlite import SqliteStore
+from featureflow_cli.online.store import Write
+
+
+def _write(store: SqliteStore, id: str, blob: bytes) -> bool:
+    return store.write("user", [Write(id, None, b"12345678", {"f.1": blob}, {"f.1": 0}, None)])[0]
+
+
+def test_a_file_removed_while_in_use_is_noticed_once_and_then_made_anew(tmp_path: Path) -> None:
+    """A writer must learn of the loss: what it wrote to the removed file nobody will read."""
+    path = tmp_path / "online.db"
+    store = SqliteStore(path, "shop")
+    _write(store, "1", b"a")
+    store.mark(0, "f.1", {0: 1})
+    for left in tmp_path.iterdir():
+        left.unlink()
+    with pytest.raises(StoreUnavailable, match="removed or replaced"):
+        store.ping()
+    assert store.marker(0, "f.1") is None
+    assert store.read("user", ["1"], ["f.1"])[0].version is None
+    store.close()
+
+
+def test_a_leftover_wal_does_not_bring_the_dead_back(tmp_path: Path) -> None:
+    path = tmp_path / "online.db"
+    store = SqliteStore(path, "shop")
+    _write(store, "1", b"a")
+    path.unlink()
+    other = SqliteStore(path, "shop")
+    assert other.read("user", ["1"], ["f.1"])[0].version is None
+    store.close()
+    other.close()
+
+
+def test_a_full_disk_says_so_and_leaves_what_was_there(tmp_path: Path) -> None:
+    """SQLite's own page limit raises the very error of a full disk."""
+    store = SqliteStore(tmp_path / "online.db", "shop")
+    _write(store, "1", b"a")
+    with store._file.connected() as connection:
+        connection.execute("PRAGMA max_page_count = 20")
+    with pytest.raises(StoreUnavailable, match="disk of the online store is full") as raised:
+        _write(store, "2", bytes(200_000))
+    assert raised.value.exit_code == 4
+    assert store.read("user", ["1", "2"], ["f.1"])[0].blobs == (b"a",)
+    assert store.read("user", ["1", "2"], ["f.1"])[1].version is None
+    store.close()
+
+
+def test_a_read_only_store_says_so(tmp_path: Path) -> None:
+    store = SqliteStore(tmp_path / "online.db", "shop")
+    with store._file.connected() as connection:
+        connection.execute("PRAGMA query_only = ON")
+    with pytest.raises(StoreUnavailable, match="read-only"):
+        _write(store, "1", b"a")
+    store.close()
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        pytest.param(b"these are not the pages you look for" * 200, "not an SQLite file", id="rubbish"),
+        pytest.param(b"SQLite format 3\0" + b"\xff" * 5_000, "online store", id="broken header"),
+    ],
+)
+def test_a_file_that_is_not_sqlite_says_so(tmp_path: Path, content: bytes, message: str) -> None:
+    path = tmp_path / "online.db"
+    path.write_bytes(content)
+    with pytest.raises(StoreUnavailable, match=message) as raised:
+        SqliteStore(path, "shop").ping()
+    assert str(path) in str(raised.value)
+
+
+def test_damaged_pages_say_how_to_rebuild(tmp_path: Path) -> None:
+    path = tmp_path / "online.db"
+    store = SqliteStore(path, "shop")
+    store.write(
+        "user",
+        [Write(str(n), None, b"12345678", {"f.1": bytes(300)}, {"f.1": 0}, None) for n in range(1_000)],
+    )
+    store.close()
+    with path.open("r+b") as file:
+        file.seek(3 * 4_096)
+        file.write(b"\xff" * (path.stat().st_size - 3 * 4_096))
+    with pytest.raises(StoreUnavailable, match="damaged") as raised:
+        SqliteStore(path, "shop").read("user", [str(n) for n in range(1_000)], ["f.1"])
+    assert "rebuilt" in raised.value.hint
+
+
+def test_another_program_s_database_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "registry.db"
+    connection = sqlite3.connect(path)
+    connection.execute("CREATE TABLE theirs (id)")
+    connection.commit()
+    connection.close()
+    with pytest.raises(StoreUnavailable, match="not an online store"):
+        SqliteStore(path, "shop").ping()
+
+
+def test_a_folder_in_the_way_says_so(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StoreUnavailable, match="folder"):
+        SqliteStore(tmp_path / "file" / "online.db", "shop").ping()
+    with pytest.raises(StoreUnavailable, match="cannot be opened"):
+        SqliteStore(tmp_path, "shop").ping()
+
+
+def test_a_writer_that_waits_too_long_says_so(tmp_path: Path) -> None:
+    path = tmp_path / "online.db"
+    store, impatient = SqliteStore(path, "shop"), SqliteStore(path, "shop", timeout_s=0.05)
+    with store._file.transaction(), pytest.raises(StoreUnavailable, match="too long"):
+        _write(impatient, "1", b"a")
+    assert _write(impatient, "1", b"a")
+    store.close()
+    impatient.close()
+
+
+def test_threads_read_while_another_writes(tmp_path: Path) -> None:
+    store = SqliteStore(tmp_path / "online.db", "shop")
+    seen: list[bytes | None] = []
+    with store._file.transaction() as connection:
+        connection.execute("CREATE TABLE `shop/user` (id TEXT PRIMARY KEY, version BLOB, expires_us INTEGER)")
+        reader = threading.Thread(target=lambda: seen.append(store.read("user", ["1"], ["f.1"])[0].version))
+        reader.start()
+        reader.join(10)
+    assert seen == [None]
+    store.close()
