@@ -14,7 +14,8 @@ FIRST_STEPS = {
         "featureflow generate --events 200000 --labels 5000",
         "featureflow apply",
         "featureflow stream --once",
-        "featureflow build-dataset --labels data/labels.parquet --service ranking_v1 --output data/train.parquet",
+        "featureflow build-dataset --labels data/labels.parquet --service ranking_v1 "
+        "--output data/train.parquet",
         "featureflow serve",
     ),
     "minimal": (
@@ -27,7 +28,7 @@ FIRST_STEPS = {
 
 def init(
     ctx: typer.Context,
-    directory: Annotated[Path, typer.Argument(metavar="[DIR]", help="Where the project goes.")] = Path("."),
+    directory: Annotated[Path, typer.Argument(metavar="[DIR]", help="Where the project goes.")] = Path(),
     template: Annotated[
         Template, typer.Option(help="ecommerce: the shop, with data to generate; minimal: one view.")
     ] = "ecommerce",

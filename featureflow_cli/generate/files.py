@@ -1,6 +1,6 @@
 """Generated events and labels as files: Parquet, NDJSON or CSV, all read by the same source definition.
 
-`metadata` is a struct in Parquet, a nested object in NDJSON (where null fields are absent, as in real events),
+`metadata` is a struct in Parquet, a nested object in NDJSON (null fields are absent, as in real events),
 dotted columns in CSV. Money is text with two digits, so that no format can round it.
 """
 

@@ -53,7 +53,7 @@ REPEATABLE_US = 30 * MINUTE_US
 
 @dataclass(frozen=True)
 class Scale:
-    """How much of a shop: `events` distinct ones in [end - span, end), of them the shares `late`, `duplicates`."""
+    """How much of a shop: distinct `events` in [end - span, end); `late`, `duplicates` are shares of them."""
 
     events: int
     users: int
