@@ -269,7 +269,7 @@ class Feature(Described):
     @classmethod
     def _bare_since(cls, written: Any) -> Any:
         """`time_since_last:` with nothing behind it means seconds."""
-        if isinstance(written, dict):
+        if isinstance(written, dict) and all(written.get(name) is None for name in AGGREGATIONS):
             bare: dict[str, Any] = {
                 key: {} for key in ("time_since_last", "time_since_first") if written.get(key, 0) is None
             }

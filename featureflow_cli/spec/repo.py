@@ -73,7 +73,7 @@ def load_definitions_json(text: str) -> Definitions:
 
 def dump_definitions_json(definitions: Definitions) -> str:
     """Definitions as JSON in the YAML's own words; defaults are written out and so never change later."""
-    return definitions.model_dump_json(by_alias=True)
+    return definitions.model_dump_json(by_alias=True, exclude_none=True)
 
 
 def in_order(problems: list[Problem]) -> list[Problem]:
