@@ -29,7 +29,7 @@ from featureflow_cli.compute.windows import EXACT_US, Window, default_resolution
 from featureflow_cli.errors import NotFound, UsageError, did_you_mean
 from featureflow_cli.spec import models
 from featureflow_cli.spec.expressions import Expr, parse
-from featureflow_cli.spec.fingerprints import source_meaning, view_fingerprint
+from featureflow_cli.spec.fingerprints import expanded_name, source_meaning, view_fingerprint, windows_of
 from featureflow_cli.spec.types import BOOL, DOUBLE, INT64, TIMESTAMP, ColumnType, Value
 from featureflow_cli.times import (
     DAY_US,
@@ -109,9 +109,13 @@ def compile_view(
     view: models.FeatureView, entity: models.Entity, source: Source, definitions: models.Definitions
 ) -> View:
     columns = _Columns(source)
-    features: list[Feature] = []
-    for written in view.features or ():
-        features.extend(_compile_feature(written, columns, view, source))
+    written = [_over(feature, text) for feature in view.features or () for text in windows_of(feature)]
+    # State columns are laid out in order of name: all spellings of one fingerprint share their states.
+    compiled = {
+        feature.name: _compile_feature(feature, columns, view, source)
+        for feature in sorted(written, key=lambda feature: feature.name)
+    }
+    features = [compiled[feature.name] for feature in written]
     if view.latest is not None:
         columns.add(StateColumn(Merge.NEWEST, Lift.CODE, key=Key.TIME, k=1, is_text=True, is_tiled=False))
     widths = [feature.window.width_us for feature in features]
@@ -183,19 +187,23 @@ def _finest_first(horizon: tuple[int | None, int]) -> tuple[bool, int, int]:
     return (width_us is None, resolution_us, width_us or 0)
 
 
+def _over(written: models.Feature, window: str) -> models.Feature:
+    """`written` over one of its windows (empty for a rank), under the name that it has there."""
+    name = expanded_name(written, window)
+    return written.model_copy(update={"name": name, "window": window or None, "windows": None})
+
+
 def _compile_feature(
     written: models.Feature, columns: _Columns, view: models.FeatureView, source: Source
-) -> list[Feature]:
-    """One compiled feature for each window of `written`."""
+) -> Feature:
+    """The compiled feature of one that has one window, or is a rank."""
     if written.aggregation == "rank":
-        return [_compile_rank(written, columns, view, source)]
-    features = []
-    for text in written.windows or ((written.window,) if written.window else ()):
-        window = compile_window(text, written.resolution)
-        horizon = (window.width_us, window.resolution_us)
-        sides = tuple(_compile_side(side, written, columns, horizon) for side in _sides(written))
-        features.append(_feature(written, window, sides, columns))
-    return features
+        return _compile_rank(written, columns, view, source)
+    assert written.window is not None
+    window = compile_window(written.window, written.resolution)
+    horizon = (window.width_us, window.resolution_us)
+    sides = tuple(_compile_side(side, written, columns, horizon) for side in _sides(written))
+    return _feature(written, window, sides, columns)
 
 
 def compile_window(text: str, resolution: str | None) -> Window:
