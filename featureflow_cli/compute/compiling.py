@@ -220,10 +220,19 @@ def _sides(written: models.Feature) -> list[tuple[str, str | None, str | None]]:
     name = written.aggregation
     if written.ratio is not None:
         parts = (written.ratio.of, written.ratio.to)
-        return [("count" if part.count else "sum", part.count or part.sum, part.where) for part in parts]
+        return [_side("count" if part.count else "sum", part.count or part.sum, part.where) for part in parts]
     value = getattr(written, name)
     operand = value if isinstance(value, str) else getattr(value, "of", getattr(value, "by", None))
-    return [(f"decayed_{name}" if written.half_life else name, operand, None)]
+    aggregation, text, where = _side(name, operand, None)
+    return [(f"decayed_{aggregation}" if written.half_life else aggregation, text, where)]
+
+
+def _side(name: str, operand: str | None, where: str | None) -> tuple[str, str | None, str | None]:
+    """A count keeps nothing of its operand: it counts where that is not null, so it has a `where` instead."""
+    if name == "count" and operand is not None and operand.strip() != "*":
+        not_null = f"({operand}) is not null"
+        return name, None, f"({where}) and {not_null}" if where else not_null
+    return name, operand, where
 
 
 def _compile_side(

@@ -1,8 +1,12 @@
-"""Ranks across entities: a feature of one entity against the same feature of all, at a grid point (design.md 1.14)."""
+"""Ranks across entities: a feature of one entity against the same feature of all, at a grid point (design.md 1.14).
 
-from bisect import bisect_left
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+`of` is evaluated for every entity that has an event which counts there; those are the population of the grid
+point. `share_of_max` compares doubles; `percent_rank` exact integers, since rounding would flip ranks.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import orjson
@@ -10,50 +14,59 @@ import pyarrow as pa
 
 from featureflow_cli.compute.aggregations import AGGREGATIONS, Asked, words_of
 from featureflow_cli.compute.answering import operand_type, settle, side_doubles
-from featureflow_cli.compute.codes import NO_TEXTS, Bools, Ints, uncode
+from featureflow_cli.compute.codes import Bools, Doubles, Ints, uncode
 from featureflow_cli.compute.partials import Answer, Partials
 from featureflow_cli.compute.views import Feature, View
-
-Number = int | float
 
 
 @dataclass(frozen=True)
 class Population:
     """What a rank compares with at one grid point: the members' values in order.
 
-    `share_of_max` needs the largest only, as a double; `percent_rank` all of them, as exact integers.
+    The largest only for `share_of_max` (a double); all of them for `percent_rank` (integers, of any size).
     """
 
-    values: tuple[Number, ...]
+    values: Any
 
     def encode(self) -> bytes:
-        return orjson.dumps([str(value) if isinstance(value, int) else value for value in self.values])
+        values = self.values.tolist()
+        return orjson.dumps(values if self.values.dtype == np.float64 else [str(value) for value in values])
 
     @classmethod
     def decode(cls, encoded: bytes) -> "Population":
-        return cls(tuple(int(value) if isinstance(value, str) else value for value in orjson.loads(encoded)))
+        values = orjson.loads(encoded)
+        if values and isinstance(values[0], str):
+            return cls(_integers([int(value) for value in values]))
+        return cls(np.array(values, np.float64))
 
 
 Populations = Callable[[Feature, int], Population]
 """Answers the population of a rank at a grid point."""
 
 
-def population(feature: Feature, values: Sequence[Number | None]) -> Population:
-    """The population that these members' values make (`members`; None: not a member, or without a value)."""
-    known = sorted(value for value in values if value is not None)
-    return Population(tuple(known[-1:] if feature.method == "share_of_max" else known))
+@dataclass(frozen=True)
+class Members:
+    """Values of `of`, one a row: `held` where an event counts for it, `known` where it also has a value."""
+
+    values: Any
+    held: Bools
+    known: Bools
 
 
-def members(
-    view: View, feature: Feature, sides: list[Partials], grid_us: Ints, texts: object = NO_TEXTS
-) -> tuple[list[Number | None], Bools]:
-    """(value of `of`, whether an event counts for it) of each row at its grid point; None where it has no value."""
-    held = np.logical_or.reduce([side[0].held for side in sides if isinstance(side, list)])
-    exact = feature.method == "percent_rank"
-    values = (
-        _exact(view, feature, sides[0], texts) if exact else _doubles(view, feature, sides, grid_us, texts)
-    )
-    return [value if is_held else None for value, is_held in zip(values, held.tolist(), strict=True)], held
+def members(view: View, feature: Feature, sides: list[Partials], grid_us: Ints, texts: Any) -> Members:
+    held: Bools = np.logical_or.reduce([side[0].held for side in sides if isinstance(side, list)])
+    with np.errstate(all="ignore"):
+        if feature.method == "percent_rank":
+            values, known = _exact(view, feature, sides[0], texts)
+        else:
+            values, known = _doubles(view, feature, sides, grid_us, texts)
+    return Members(values, held, known & held)
+
+
+def population(feature: Feature, found: Members) -> Population:
+    """The population that these rows make, all of them at one grid point."""
+    ordered = np.sort(found.values[found.known])
+    return Population(ordered[-1:] if feature.method == "share_of_max" else ordered)
 
 
 def rank(
@@ -63,74 +76,74 @@ def rank(
     grid_us: Ints,
     present: Bools,
     populations: Populations,
-    texts: object = NO_TEXTS,
+    texts: Any,
 ) -> Answer:
     """The rank of each row's value in the population of its grid point."""
-    values, held = members(view, feature, sides, grid_us, texts)
-    known: dict[int, Population] = {}
-    answers: list[float | None] = []
-    for value, grid in zip(values, grid_us.tolist(), strict=True):
-        if value is None:
-            answers.append(None)
-            continue
-        if grid not in known:
-            known[grid] = populations(feature, grid)
-        answers.append(_place(feature, value, known[grid].values))
-    return settle(pa.array(answers, pa.float64()), feature, ~held, present, None)
+    found = members(view, feature, sides, grid_us, texts)
+    ranks, answered = np.zeros(len(grid_us)), np.zeros(len(grid_us), np.bool_)
+    for grid in np.unique(grid_us[found.known]).tolist():
+        rows = np.flatnonzero(found.known & (grid_us == grid))
+        ranks[rows], answered[rows] = place(feature, found.values[rows], populations(feature, grid).values)
+    return settle(pa.array(ranks, pa.float64(), mask=~answered), feature, ~found.held, present, None)
 
 
-def _place(feature: Feature, value: Number, population_values: tuple[Number, ...]) -> float | None:
-    if not population_values:
-        return None
+def place(feature: Feature, values: Any, ordered: Any) -> tuple[Doubles, Bools]:
+    """(rank of each value in the population `ordered`, whether it has one)."""
+    none = np.zeros(len(values), np.bool_)
+    if not len(ordered):
+        return np.zeros(len(values)), none
     if feature.method == "share_of_max":
-        largest = population_values[-1]
-        return value / largest if largest > 0 else None
-    others = len(population_values) - 1
-    return bisect_left(population_values, value) / others if others else 0.0
+        largest = float(ordered[-1])
+        return (
+            (np.asarray(values, np.float64) / largest, ~none)
+            if largest > 0
+            else (np.zeros(len(values)), none)
+        )
+    below = np.searchsorted(ordered, values, side="left")
+    return below / max(len(ordered) - 1, 1), ~none
 
 
 def _doubles(
-    view: View, feature: Feature, sides: list[Partials], grid_us: Ints, texts: object
-) -> list[float | None]:
+    view: View, feature: Feature, sides: list[Partials], grid_us: Ints, texts: Any
+) -> tuple[Doubles, Bools]:
     side = feature.sides[0]
-    with np.errstate(all="ignore"):
-        if len(feature.sides) == 2:
-            above, below = (side_doubles(view, *pair) for pair in zip(feature.sides, sides, strict=True))
-            values, null = above / np.where(below == 0, 1.0, below), below == 0
-        elif side.aggregation in {"count", "sum"}:
-            values = side_doubles(view, side, sides[0])
-            null = np.zeros(len(values), np.bool_)
-        else:
-            asked = Asked(feature, operand_type(view, side), grid_us, texts)
-            answers = AGGREGATIONS[side.aggregation].finalize(sides[0], _typed(asked))
-            found = answers.values.cast(pa.float64())
-            null = ~np.asarray(found.is_valid().to_numpy(zero_copy_only=False), np.bool_)
-            values = np.where(null, 0.0, found.fill_null(0.0).to_numpy(zero_copy_only=False))
-    return [
-        None if missing else value
-        for value, missing in zip(values.tolist(), null | ~np.isfinite(values), strict=True)
-    ]
+    if len(feature.sides) == 2:
+        above, below = (side_doubles(view, *pair) for pair in zip(feature.sides, sides, strict=True))
+        values, known = above / np.where(below == 0, 1.0, below), below != 0
+    elif side.aggregation in {"count", "sum"}:
+        values, known = side_doubles(view, side, sides[0]), np.ones(len(grid_us), np.bool_)
+    else:
+        operand = operand_type(view, side)
+        asked = Asked(feature if operand is None else replace(feature, type=operand), operand, grid_us, texts)
+        found = AGGREGATIONS[side.aggregation].finalize(sides[0], asked).values.cast(pa.float64())
+        known = np.asarray(found.is_valid().to_numpy(zero_copy_only=False), np.bool_)
+        values = np.asarray(found.fill_null(0.0).to_numpy(zero_copy_only=False), np.float64)
+    return values, known & np.isfinite(values)
 
 
-def _typed(asked: Asked) -> Asked:
-    """The question as `of` itself would ask it: extremes answer in the operand's type, not the rank's."""
-    from dataclasses import replace
-
-    operand = asked.operand
-    return asked if operand is None else replace(asked, feature=replace(asked.feature, type=operand))
-
-
-def _exact(view: View, feature: Feature, partials: Partials, texts: object) -> list[int | None]:
+def _exact(view: View, feature: Feature, partials: Partials, texts: Any) -> tuple[Any, Bools]:
     """Counts, exact sums and extremes as integers that order as the values do."""
     assert isinstance(partials, list)
     side, operand = feature.sides[0], operand_type(view, feature.sides[0])
     if side.aggregation == "sum":
         low, high, fits = words_of(partials)
-        return [
-            (top << 64) | (bottom & (2**64 - 1)) if fit else None
-            for bottom, top, fit in zip(low.tolist(), high.tolist(), fits.tolist(), strict=True)
-        ]
+        if (high == low >> 63).all():
+            return low, fits
+        return _integers(
+            [
+                (top << 64) | (bottom & (2**64 - 1))
+                for bottom, top in zip(low.tolist(), high.tolist(), strict=True)
+            ]
+        ), fits
     if operand is not None and operand.is_wide and side.aggregation != "count":
-        values = uncode(partials[0].value, partials[0].held, operand, texts)
-        return [None if value is None else int(value.scaleb(operand.scale)) for value in values.to_pylist()]
-    return list(partials[0].value.tolist())
+        wide = uncode(partials[0].value, partials[0].held, operand, texts).to_pylist()
+        return _integers(
+            [0 if value is None else int(value.scaleb(operand.scale)) for value in wide]
+        ), partials[0].held
+    return partials[0].value, partials[0].held
+
+
+def _integers(values: list[int]) -> Any:
+    """int64 where all fit, else Python integers."""
+    fit = all(-(2**63) <= value < 2**63 for value in values)
+    return np.array(values, np.int64 if fit else object)
