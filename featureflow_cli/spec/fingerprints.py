@@ -59,7 +59,7 @@ def view_fingerprint(view: FeatureView, entity: Entity, meaning: str) -> str:
             "where": _words(view.where),
             "ttl": _ttl(view),
             "features": sorted(features, key=lambda feature: str(feature["name"])),
-            "latest": sorted(view.latest or ()),
+            "latest": list(view.latest or ()),  # in order: ties are broken by the row as text
             "deleted": _words(view.deleted),
         }
     )
