@@ -1,4 +1,4 @@
-"""Hypothesis profiles: quick while writing, thorough and repeatable in CI. HYPOTHESIS_PROFILE says another."""
+"""Hypothesis profiles: quick while writing, thorough and repeatable in CI; HYPOTHESIS_PROFILE chooses."""
 
 import os
 

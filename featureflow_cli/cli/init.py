@@ -7,7 +7,7 @@ import typer
 
 from featureflow_cli.cli.invocation import invocation
 from featureflow_cli.cli.output import say, show
-from featureflow_cli.init.templates import Template
+from featureflow_cli.init.templates import Template, create
 
 FIRST_STEPS = {
     "ecommerce": (
@@ -37,10 +37,8 @@ def init(
 
     Example: featureflow init shop --template ecommerce
     """
-    from featureflow_cli.init.templates import create
-    from featureflow_cli.spec.schema import schema_text
 
-    created = create(Path(invocation(ctx).directory) / directory, template, schema_text())
+    created = create(Path(invocation(ctx).directory) / directory, template)
     for name in created.files:
         show(str(created.directory / name))
     say("\nNext:")

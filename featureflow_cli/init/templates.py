@@ -1,10 +1,13 @@
 """Templates that `init` copies: they ship in the wheel, and in a checkout they are the folders themselves."""
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from featureflow_cli.errors import UsageError
+from featureflow_cli.spec.repo import STORE_FILE
+from featureflow_cli.spec.schema import features_schema, store_schema
 
 Template = Literal["ecommerce", "minimal"]
 
@@ -12,7 +15,8 @@ PACKAGE = Path(__file__).resolve().parent.parent
 CHECKOUT = {"ecommerce": "example_repo", "minimal": "templates/minimal"}
 """Where a checkout (an editable install) has what the wheel ships as `featureflow_cli/templates/NAME`."""
 LEFT_OUT = {"data", ".featureflow"}
-SCHEMA_FILE = ".featureflow/schema.json"
+STORE_SCHEMA = ".featureflow/store.schema.json"
+FEATURES_SCHEMA = ".featureflow/features.schema.json"
 
 
 @dataclass(frozen=True)
@@ -23,13 +27,16 @@ class Created:
     files: tuple[str, ...]
 
 
-def create(directory: Path, template: Template, schema: str) -> Created:
-    """Copy `template` into `directory`, with the editors' JSON Schema and the header that points at it.
+def create(directory: Path, template: Template) -> Created:
+    """Copy `template` into `directory`, with JSON Schemas for editors and the headers that point at them.
 
     UsageError where a file of the template exists there already: nothing is overwritten, and then nothing is
     written either.
     """
-    texts = {SCHEMA_FILE: schema}
+    texts = {
+        STORE_SCHEMA: json.dumps(store_schema(), indent=1) + "\n",
+        FEATURES_SCHEMA: json.dumps(features_schema(), indent=1) + "\n",
+    }
     for name, text in read(template).items():
         texts[name] = _with_schema_header(name, text) if name.endswith(".yaml") else text
     if taken := sorted(name for name in texts if (directory / name).exists()):
@@ -62,4 +69,5 @@ def _root(template: Template) -> Path:
 
 def _with_schema_header(name: str, text: str) -> str:
     """Editors' YAML support reads this line: completion, documentation and errors while typing."""
-    return f"# yaml-language-server: $schema={'../' * name.count('/')}{SCHEMA_FILE}\n{text}"
+    schema = STORE_SCHEMA if name == STORE_FILE else FEATURES_SCHEMA
+    return f"# yaml-language-server: $schema={'../' * name.count('/')}{schema}\n{text}"
