@@ -6,16 +6,17 @@ from dataclasses import dataclass
 from pydantic import BaseModel
 
 from featureflow_cli.compute.views import Repo
+from featureflow_cli.errors import DefinitionError, Problem
 from featureflow_cli.plan.applied import Build, ViewState
 from featureflow_cli.plan.costs import rebuild_text, source_notes, view_notes
 from featureflow_cli.plan.differences import differences, is_cosmetic, written
 from featureflow_cli.plan.steps import (
     BuildState,
     Change,
-    CreateLog,
     DropState,
     History,
     Kind,
+    OpenLog,
     Plan,
     Record,
     Sign,
@@ -39,11 +40,11 @@ NOTHING = Defined(Definitions(), Repo(project=""), -1)
 
 @dataclass(frozen=True)
 class Present:
-    """What stands now: `version` 0 means nothing was applied yet; `logs` names the offline tables."""
+    """What stands now. `version` is 0 where nothing was applied; `logs` has each offline table's meaning."""
 
     version: int
     builds: Sequence[Build]
-    logs: frozenset[str]
+    logs: Mapping[str, str]
     histories: Mapping[str, History]
 
 
@@ -66,8 +67,10 @@ def make_plan(
     """The steps from `before` to `after`, in a stable order: kinds as in `steps.KINDS`, names as written.
 
     Applying it twice changes nothing the second time; a plan that was cut off is found again as what is left.
+    DefinitionError where a column changes its type although the offline log holds it.
     """
     compared = Comparison(before, after, present)
+    _refuse_changed_types(compared)
     changes = [
         *_setting(compared),
         *_objects("entity", compared),
@@ -77,19 +80,36 @@ def make_plan(
         *_objects("service", compared),
     ]
     steps: list[Step] = [*changes]
-    steps += [
-        CreateLog(name)
-        for name, source in after.repo.sources.items()
-        if source.streamed and name not in present.logs
-    ]
     wanted = tuple(ViewState(view.name, view.entity, view.fingerprint) for view in after.repo.views.values())
     builds = _new_builds(wanted, after.repo, present)
     steps += builds
     if changes or builds:
         summary = _summary(changes)
         steps.append(Record(definitions_json, after.allowed_future_us, wanted, present.version, summary))
+    steps += [
+        OpenLog(name, source.meaning, name not in present.logs)
+        for name, source in after.repo.sources.items()
+        if source.streamed and present.logs.get(name) != source.meaning
+    ]
     steps += _drops(wanted, present)
     return Plan(project, target, present.version, tuple(steps))
+
+
+def _refuse_changed_types(compared: Comparison) -> None:
+    problems = [
+        Problem(
+            at=f"source {name}",
+            what=f"column '{column}' changes its type from {old.columns[column]} to {new_type},"
+            " but the offline log holds it as it was",
+            hint="declare it under a new name (`from:` keeps its path)",
+        )
+        for name, new in compared.after.repo.sources.items()
+        if name in compared.present.logs and (old := compared.before.repo.sources.get(name)) is not None
+        for column, new_type in new.columns.items()
+        if old.columns.get(column, new_type) != new_type
+    ]
+    if problems:
+        raise DefinitionError(problems)
 
 
 def _setting(compared: Comparison) -> list[Change]:

@@ -3,7 +3,7 @@
 from typing import Any, assert_never
 
 from featureflow_cli.plan.costs import count
-from featureflow_cli.plan.steps import BuildState, Change, CreateLog, DropState, Plan, Record, Step
+from featureflow_cli.plan.steps import BuildState, Change, DropState, OpenLog, Plan, Record, Step
 from featureflow_cli.times import format_timestamp
 
 UP_TO_DATE = "No changes. What is written is applied."
@@ -39,14 +39,16 @@ def action_line(step: Step) -> str:
     match step:
         case Change():
             return _title(step)
-        case CreateLog():
-            return f"create the offline table of source {step.source}"
         case BuildState():
             beside = ", beside the state that serves" if step.replaces else ""
             history = f" from {count(step.events)} events" if step.events else ""
             return f"have `stream` build the state of view {step.view}{history}{beside}"
         case Record():
             return f"record version {step.expected_version + 1} in the registry"
+        case OpenLog():
+            if step.is_new:
+                return f"create the offline table of source {step.source}"
+            return f"open the offline table of source {step.source} to its new meaning"
         case DropState():
             return f"drop the state of view {step.view} that nothing reads any more ({step.field})"
         case _:
@@ -84,8 +86,6 @@ def step_json(step: Step) -> dict[str, Any]:
     match step:
         case Change():
             return {"step": "change", **_change_json(step)}
-        case CreateLog():
-            return {"step": "create_log", "source": step.source}
         case BuildState():
             return {
                 "step": "build_state",
@@ -97,6 +97,8 @@ def step_json(step: Step) -> dict[str, Any]:
             }
         case Record():
             return {"step": "record", "version": step.expected_version + 1, "summary": step.summary}
+        case OpenLog():
+            return {"step": "open_log", "source": step.source, "new": step.is_new}
         case DropState():
             return {"step": "drop_state", "view": step.view, "build": step.number, "field": step.field}
         case _:

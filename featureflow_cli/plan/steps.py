@@ -31,13 +31,6 @@ class Change:
 
 
 @dataclass(frozen=True)
-class CreateLog:
-    """Creates the offline table of a streamed source, where there is none yet."""
-
-    source: str
-
-
-@dataclass(frozen=True)
 class BuildState:
     """A view needs new online state: recorded as a build, carried out by `stream` from the offline log.
 
@@ -63,6 +56,18 @@ class Record:
 
 
 @dataclass(frozen=True)
+class OpenLog:
+    """Opens a streamed source's offline table to events as they are judged now (design.md 4 [meaning]).
+
+    `is_new`: there is no such table yet. After it, commits by an older meaning are refused.
+    """
+
+    source: str
+    meaning: str
+    is_new: bool
+
+
+@dataclass(frozen=True)
 class DropState:
     """Removes the online state of a build that no applied view follows any more."""
 
@@ -71,7 +76,7 @@ class DropState:
     field: str
 
 
-Step = Change | CreateLog | BuildState | Record | DropState
+Step = Change | BuildState | Record | OpenLog | DropState
 
 
 @dataclass(frozen=True)

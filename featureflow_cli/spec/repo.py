@@ -44,15 +44,7 @@ def load(root: Path, target: str | None, environ: Mapping[str, str]) -> LoadedRe
     Only variables that the chosen target and the definitions use must be set in `environ`. Raises
     DefinitionError with all problems, sorted by place; UsageError where there is no repo or no such target.
     """
-    if not (root / STORE_FILE).is_file():
-        other = root / "feature_store.yml"
-        hint = (
-            f"rename {other.name} to {STORE_FILE}"
-            if other.is_file()
-            else ("run `featureflow init`, or name the repo's folder with -c DIR")
-        )
-        message = f"there is no {STORE_FILE} in {root}"
-        raise UsageError(message, hint=hint)
+    _require(root)
     problems: list[Problem] = []
     config, config_node = _config(root, target, environ, problems)
     definitions, tree, broken = _definitions(root, environ, problems)
@@ -64,6 +56,17 @@ def load(root: Path, target: str | None, environ: Mapping[str, str]) -> LoadedRe
         raise DefinitionError(in_order(problems))
     assert config is not None
     return LoadedRepo(root, target, config, definitions, positions)
+
+
+def load_config(root: Path, target: str | None, environ: Mapping[str, str]) -> StoreConfig:
+    """feature_store.yaml alone, with the target merged in; raises as `load` does, for its problems only."""
+    _require(root)
+    problems: list[Problem] = []
+    config, _ = _config(root, target, environ, problems)
+    if problems:
+        raise DefinitionError(in_order(problems))
+    assert config is not None
+    return config
 
 
 def load_definitions_json(text: str) -> Definitions:
@@ -82,6 +85,18 @@ def in_order(problems: list[Problem]) -> list[Problem]:
         dict.fromkeys(problems),
         key=lambda problem: problem.order if isinstance(problem, PlacedProblem) else (problem.at, 0, 0),
     )
+
+
+def _require(root: Path) -> None:
+    if not (root / STORE_FILE).is_file():
+        other = root / "feature_store.yml"
+        hint = (
+            f"rename {other.name} to {STORE_FILE}"
+            if other.is_file()
+            else ("run `featureflow init`, or name the repo's folder with -c DIR")
+        )
+        message = f"there is no {STORE_FILE} in {root}"
+        raise UsageError(message, hint=hint)
 
 
 def _check(
