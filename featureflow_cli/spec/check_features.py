@@ -6,7 +6,17 @@ from featureflow_cli.spec.fingerprints import windows_of
 from featureflow_cli.spec.ladder import EXACT_US, LADDER_US, default_resolution
 from featureflow_cli.spec.models import FOREVER, Feature, RatioPart, Source
 from featureflow_cli.spec.places import Path
-from featureflow_cli.spec.results import DECAYING, KEYED, RANKED, answer_type, misfit, operand_of, takes
+from featureflow_cli.spec.results import (
+    DECAYING,
+    KEYED,
+    RANKED,
+    answer_type,
+    as_yaml,
+    described,
+    misfit,
+    operand_of,
+    takes,
+)
 from featureflow_cli.spec.scope import Scope, columns_of, nearest
 from featureflow_cli.spec.types import DOUBLE, ColumnType
 from featureflow_cli.times import DAY_US, format_duration, parse_duration
@@ -28,7 +38,7 @@ def check_feature(scope: Scope, path: Path, feature: Feature, source: Source | N
     if answer is not None and feature.default is not None and (why := misfit(feature.default, answer)):
         scope.report(
             (*path, "default"),
-            f"the default of '{feature.name}', a {answer}, cannot be {feature.default!r}: {why}",
+            f"the default of '{feature.name}' cannot be {as_yaml(feature.default)}: {why}",
         )
     return answer
 
@@ -63,6 +73,9 @@ def _windows(scope: Scope, path: Path, feature: Feature) -> None:
         )
     if feature.windows is not None and not feature.windows:
         scope.report((*path, "windows"), "`windows` is empty", "write windows: [1h, 24h]")
+    for index, text in enumerate(feature.windows or ()):
+        if text in (feature.windows or ())[:index]:
+            scope.report((*path, "windows", index), f"the window {text} is there twice", "remove one")
     if len(feature.windows or ()) > 1 and "{window}" not in name:
         scope.report(
             (*path, "name"),
@@ -193,7 +206,7 @@ def _operand(
     if expr is None:
         return None, False
     if wanted := takes(aggregation, expr.type):
-        scope.report(path, f"{aggregation} needs {wanted}; this is a {expr.type}")
+        scope.report(path, f"{aggregation} needs {wanted}; this is {described(expr.type)}")
         return None, False
     return expr.type, True
 
@@ -219,16 +232,18 @@ def check_rank(
         return
     of, window = ranked[feature.rank.of]
     if of.aggregation not in RANKED or of.half_life is not None:
-        kind = f"decayed {of.aggregation}" if of.half_life is not None else of.aggregation
+        kind = "a decayed aggregation" if of.half_life is not None else f"of `{of.aggregation}`"
         scope.report(
             at,
-            f"'{feature.rank.of}' is a {kind}, which cannot be ranked",
+            f"'{feature.rank.of}' is {kind}, which cannot be ranked",
             f"rank one of {', '.join(sorted(RANKED))}",
         )
         return
     answer = outputs.get(feature.rank.of)
     if answer is not None and not answer.is_number:
-        scope.report(at, f"'{feature.rank.of}' is a {answer}, which cannot be ranked", "rank a number")
+        scope.report(
+            at, f"'{feature.rank.of}' is {described(answer)}, which cannot be ranked", "rank a number"
+        )
         return
     if feature.rank.method == "percent_rank" and (
         of.aggregation in {"mean", "ratio"} or (of.aggregation == "sum" and answer == DOUBLE)

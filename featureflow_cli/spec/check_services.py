@@ -4,7 +4,7 @@ from featureflow_cli.errors import did_you_mean
 from featureflow_cli.spec.check_sources import RESERVED_KEYS
 from featureflow_cli.spec.models import FeatureService, FeatureView, OnDemandFeature, ViewReference
 from featureflow_cli.spec.places import Path
-from featureflow_cli.spec.results import misfit
+from featureflow_cli.spec.results import as_yaml, described, misfit
 from featureflow_cli.spec.scope import Outputs, Scope, nearest
 from featureflow_cli.spec.types import TIMESTAMP, ColumnType
 
@@ -34,12 +34,12 @@ def check_on_demand(scope: Scope, path: Path, feature: OnDemandFeature) -> None:
     views = {name.partition(".")[0] for name in expr.columns if "." in name}
     scope.on_demand_views.setdefault(feature.name, tuple(sorted(views)))
     if feature.default is not None and (why := misfit(feature.default, expr.type)):
-        what = f"the default of '{feature.name}', a {expr.type}, cannot be {feature.default!r}: {why}"
+        what = f"the default of '{feature.name}' cannot be {as_yaml(feature.default)}: {why}"
         scope.report((*path, "default"), what)
 
 
 def check_service(scope: Scope, path: Path, service: FeatureService) -> None:
-    members = Members(scope, path)
+    members = Members(scope)
     for index, reference in enumerate(service.features):
         at = (*path, "features", index)
         if isinstance(reference, ViewReference):
@@ -59,14 +59,13 @@ def check_service(scope: Scope, path: Path, service: FeatureService) -> None:
 class Members:
     """What a service asks for, while its references are read; `is_whole` until one is not understood."""
 
-    def __init__(self, scope: Scope, path: Path) -> None:
+    def __init__(self, scope: Scope) -> None:
         self.scope = scope
-        self.path = path
         self.is_whole = True
         self.views: dict[str, tuple[FeatureView, dict[str, str]]] = {}
         self.outputs: dict[str, tuple[Path, ColumnType | None]] = {}
         self.keys: dict[str, tuple[Path, str]] = {}
-        self.on_demand: list[OnDemandFeature] = []
+        self.on_demand: list[tuple[Path, OnDemandFeature]] = []
 
     def add(self, at: Path, reference: str) -> None:
         """`view:feature`, `view:*`, or the name of an on-demand feature."""
@@ -103,15 +102,15 @@ class Members:
 
     def check_columns(self) -> None:
         """On-demand features answer under their bare names, which no `view__feature` or join key may have."""
-        for feature in self.on_demand:
+        for at, feature in self.on_demand:
             for name, column_type in feature.request.items():
-                self._key(self.path, name, str(column_type), f"request column of '{feature.name}'")
+                self._key(at, name, described(column_type), f"request column of '{feature.name}'")
             if feature.name in self.keys:
                 what = f"on-demand feature '{feature.name}' has the name of a join key or request column"
-                self.scope.report(self.path, what, "rename it")
+                self.scope.report(at, what, "rename it")
 
     def _add_on_demand(self, at: Path, feature: OnDemandFeature) -> None:
-        self.on_demand.append(feature)
+        self.on_demand.append((at, feature))
         self._output(at, feature.name, self.scope.on_demand_types.get(feature.name))
         joined = {view.name for view, _ in self.views.values()}
         for name in self.scope.on_demand_views.get(feature.name, ()):
@@ -132,13 +131,13 @@ class Members:
             return
         entity = self.scope.entities.get(view.entity)
         for name, key_type in (entity.join_keys if entity is not None else {}).items():
-            self._key(at, join_keys.get(name, name), str(key_type), f"join key of '{alias}'")
+            self._key(at, join_keys.get(name, name), described(key_type), f"join key of '{alias}'")
 
     def _key(self, at: Path, column: str, key_type: str, of: str) -> None:
         _, earlier = self.keys.setdefault(column, (at, key_type))
         if earlier != key_type:
-            what = f"column '{column}' of a request would be a {earlier} and a {key_type} ({of})"
-            hint = "map one of them to another column: {view: …, join_keys: {" + column + ": COLUMN}}"
+            what = f"column '{column}' of a request would be {earlier} and {key_type} ({of})"
+            hint = f"map one to another column: {{view: …, join_keys: {{{column}: COLUMN}}}}"
             self.scope.report(at, what, hint)
 
     def _features(

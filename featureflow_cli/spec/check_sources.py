@@ -2,6 +2,7 @@
 
 from featureflow_cli.spec.models import Entity, Source
 from featureflow_cli.spec.places import Path
+from featureflow_cli.spec.results import described
 from featureflow_cli.spec.scope import Scope
 from featureflow_cli.spec.types import ColumnType
 
@@ -46,7 +47,7 @@ def check_entity(scope: Scope, path: Path, entity: Entity) -> None:
     for name, key_type in entity.join_keys.items():
         at = (*path, "join_keys", name)
         if key_type.name in NO_KEY:
-            scope.report(at, f"a {key_type} cannot be a join key", "use int64 or string")
+            scope.report(at, f"{described(key_type)} cannot be a join key", "use int64 or string")
         if name in RESERVED_KEYS:
             scope.report(
                 at, f"'{name}' is the moment in labels and requests", "name the join key otherwise", key=True
@@ -75,7 +76,7 @@ def _columns(scope: Scope, path: Path, source: Source) -> None:
             scope.report(at, f"columns '{earlier}' and '{name}' differ in case only", "rename one", key=True)
         if column.format is not None and column.type.name != "timestamp":
             scope.report(
-                (*at, "format"), f"`format` is for timestamps; '{name}' is a {column.type}", key=True
+                (*at, "format"), f"`format` is for timestamps; '{name}' is {described(column.type)}", key=True
             )
         if column.from_ is not None and not all(column.from_.split(".")):
             scope.report(
@@ -91,7 +92,9 @@ def _timestamps(scope: Scope, path: Path, source: Source) -> None:
         found = None if name is None else scope.column(source, name, (*path, key))
         if found is not None and found.name != "timestamp":
             scope.report(
-                (*path, key), f"column '{name}' is a {found}, not a timestamp", _timestamp_hint(found)
+                (*path, key),
+                f"column '{name}' is {described(found)}, not a timestamp",
+                _timestamp_hint(found),
             )
     if source.created_timestamp == source.timestamp_field:
         scope.report(
@@ -109,7 +112,9 @@ def _identity(scope: Scope, path: Path, source: Source) -> None:
     if source.event_id is not None:
         found = scope.column(source, source.event_id, (*path, "event_id"))
         if found is not None and found.name in NO_KEY:
-            scope.report((*path, "event_id"), f"a {found} cannot be an event id", "use string or int64")
+            scope.report(
+                (*path, "event_id"), f"{described(found)} cannot be an event id", "use string or int64"
+            )
     elif source.dedupe_within is not None:
         scope.report(
             (*path, "dedupe_within"),

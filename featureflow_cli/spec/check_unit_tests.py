@@ -40,7 +40,7 @@ def _of_service(scope: Scope, path: Path, test: UnitTest, name: str) -> None:
     _given(scope, path, test, sources)
     if not members.is_whole:
         return
-    request = {key: kind for feature in members.on_demand for key, kind in feature.request.items()}
+    request = {key: kind for _, feature in members.on_demand for key, kind in feature.request.items()}
     for key in test.request:
         if key not in request:
             what = f"no on-demand feature of service '{name}' has a request column '{key}'"
@@ -59,7 +59,7 @@ def _members(scope: Scope, service: FeatureService) -> Members:
     quiet = Scope(scope.config, scope.definitions, scope.positions, scope.broken)
     quiet.outputs, quiet.on_demand_types = scope.outputs, scope.on_demand_types
     quiet.on_demand_views = scope.on_demand_views
-    members = Members(quiet, ())
+    members = Members(quiet)
     for reference in service.features:
         if isinstance(reference, ViewReference):
             members.add_view_reference((), reference)

@@ -4,6 +4,7 @@ from featureflow_cli.spec.check_features import check_feature, check_rank
 from featureflow_cli.spec.fingerprints import expanded_name, windows_of
 from featureflow_cli.spec.models import FOREVER, Entity, Feature, FeatureView, Source
 from featureflow_cli.spec.places import Path
+from featureflow_cli.spec.results import described
 from featureflow_cli.spec.scope import Scope, columns_of, nearest
 from featureflow_cli.spec.types import ColumnType
 from featureflow_cli.times import format_duration, parse_duration
@@ -52,8 +53,8 @@ def _join_keys(scope: Scope, path: Path, view: FeatureView, entity: Entity, sour
         elif source.columns[column].type != key_type:
             scope.report(
                 at,
-                f"column '{column}' of source '{source.name}' is a {source.columns[column].type},"
-                f" but join key '{name}' of entity '{entity.name}' is a {key_type}",
+                f"column '{column}' of source '{source.name}' is {described(source.columns[column].type)},"
+                f" but join key '{name}' of entity '{entity.name}' is {described(key_type)}",
                 "give both the same type",
             )
 
@@ -85,7 +86,7 @@ def _features(
         for window in windows_of(feature):
             name = expanded_name(feature, window)
             earlier_at, earlier = first.setdefault(name.casefold(), (at, name))
-            if earlier_at != at or name in outputs:
+            if earlier_at != at:
                 what = f"view '{view.name}' has two features named '{name}'"
                 if earlier != name:
                     what = f"features '{earlier}' and '{name}' differ in case only"

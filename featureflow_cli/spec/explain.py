@@ -1,5 +1,6 @@
 """Pydantic's findings in the words and the places of the user's YAML."""
 
+import re
 import types
 import typing
 from collections.abc import Mapping, Sequence
@@ -32,23 +33,34 @@ _LIMITS = {
 
 def explain(err: ValidationError, model: type[BaseModel], node: Node) -> list[Problem]:
     """Problems of one object that did not fit `model`; `node` is what was written for it."""
-    found: dict[Path, list[tuple[Node, Mapping[str, Any]]]] = {}
-    for error in err.errors(include_url=False):
-        path, at = _resolve(node, error["loc"])
+    found: dict[Path, list[Mapping[str, Any]]] = {}
+    nodes: dict[Path, Node] = {}
+    for details in err.errors(include_url=False):
+        path, at = _resolve(node, details["loc"])
         if not (at.flawed or awaits_variable(at)):
-            found.setdefault(path, []).append((at, error))
+            nodes[path] = at
+            found.setdefault(path, []).append(dict(details))
+    misspelt: dict[Path, str] = {}
     problems = []
     for path, every in found.items():
-        errors = [error for error in every if not error[1]["type"].endswith("_type")]
-        if not errors and not any(other != path and other[: len(path)] == path for other in found):
-            errors = every  # else another member of a union fits better, and says below what is wrong with it
-        if not errors:
-            continue
-        at = errors[0][0]
-        kinds = [error for _, error in errors if error["type"] not in {"missing", "extra_forbidden"}]
-        problems += [_of_keys(error, model, path, at) for _, error in errors if error not in kinds]
-        if kinds:
-            problems.append(_of_value(kinds, path, at))
+        for error in every:
+            if error["type"] == "extra_forbidden":
+                problem = _unknown_key(model, path, nodes[path])
+                misspelt[path[:-1]] = misspelt.get(path[:-1], "") + problem.hint
+                problems.append(problem)
+    for path, every in found.items():
+        at = nodes[path]
+        for error in every:
+            name = str(error["loc"][-1]) if error["loc"] else ""
+            if error["type"] == "missing" and not re.search(rf"['`]{name}['`:]", misspelt.get(path, "")):
+                called = _called(_model_at(model, path), at)
+                problems.append(_first_key(at).problem(f"{called} needs `{name}`"))
+        values = [error for error in every if error["type"] not in {"extra_forbidden", "missing"}]
+        if len(values) < len(every) or any(other != path and other[: len(path)] == path for other in found):
+            # Another member of a union fits better, and what is wrong with it is said here or below.
+            values = [error for error in values if not error["type"].endswith(("_type", "too_short"))]
+        if values:
+            problems.append(_value(values, path, at))
     return problems
 
 
@@ -62,27 +74,23 @@ def _resolve(node: Node, loc: Sequence[str | int]) -> tuple[Path, Node]:
     return path, node
 
 
-def _of_keys(error: Mapping[str, Any], model: type[BaseModel], path: Path, at: Node) -> Problem:
-    """A key that is missing, or that is not known. For the latter, `path` already ends with the key."""
-    last = str(error["loc"][-1])
-    if error["type"] == "missing":
-        owner = _model_at(model, path)
-        return _first_key(at).problem(f"{_called(owner, at)} needs `{last}`")
-    owner = _model_at(model, path[:-1])
+def _unknown_key(model: type[BaseModel], path: Path, at: Node) -> Problem:
+    """`path` ends with the key."""
+    owner, name = _model_at(model, path[:-1]), str(path[-1])
     known = _keys(owner)
     place = at.key or at.place
-    hint = vocabulary.SAID_HERE.get((owner, last), "")
+    hint = vocabulary.SAID_HERE.get((owner, name), "")
     if owner is models.Feature:
-        near = did_you_mean(last, models.AGGREGATIONS)
-        hint = hint or near or did_you_mean(last, known)
+        near = did_you_mean(name, models.AGGREGATIONS)
+        hint = hint or near or did_you_mean(name, known)
         if near and near == hint:
-            return place.problem(f"unknown aggregation '{last}'", hint)
-        return place.problem(f"unknown aggregation or key '{last}'", hint or f"known: {', '.join(known)}")
-    hint = hint or did_you_mean(last, known) or f"known: {', '.join(known)}"
-    return place.problem(f"unknown key '{last}' in {vocabulary.NOUNS.get(owner, 'this mapping')}", hint)
+            return place.problem(f"unknown aggregation '{name}'", hint)
+        return place.problem(f"unknown aggregation or key '{name}'", hint or f"known: {', '.join(known)}")
+    hint = hint or did_you_mean(name, known) or f"known: {', '.join(known)}"
+    return place.problem(f"unknown key '{name}' in {vocabulary.NOUNS.get(owner, 'this mapping')}", hint)
 
 
-def _of_value(errors: Sequence[Mapping[str, Any]], path: Path, at: Node) -> Problem:
+def _value(errors: Sequence[Mapping[str, Any]], path: Path, at: Node) -> Problem:
     """A value that does not fit: of a union's several findings one sentence."""
     error = errors[0]
     place = (at.key or at.place) if error["loc"][-1:] == ("[key]",) else at.place
@@ -116,17 +124,15 @@ def _of_value(errors: Sequence[Mapping[str, Any]], path: Path, at: Node) -> Prob
 def _worded(what: str, subject: str, at: Node) -> tuple[str, str]:
     """A ValueError of our own models, with a hint where one helps."""
     if "is not a duration" in what or what.startswith("write a duration"):
-        shown = _shown(at)
-        return (
-            f"{subject} is {shown}, which is not a duration",
-            "write a number and us, ms, s, m, h or d: 90s, 15m, 1h, 7d",
-        )
-    if "ISO 8601" in what:
-        return f"{subject}: {what}", "write 2026-01-01 or 2026-01-01T10:00:00Z"
+        what = f"{subject} is {_shown(at)}, which is not a duration"
+        or_else = {"`resolution`": ", or exact", "`window`": ", or forever"}.get(subject, "")
+        return what, f"write a number and us, ms, s, m, h or d: 90s, 15m, 1h, 7d{or_else}"
+    if subject == "`until`":
+        return f"{subject} is {_shown(at)}: {what}", "write 2026-01-01 or 2026-01-01T10:00:00Z"
     if what.startswith("unknown type"):
-        written = str(at.content)
-        near = did_you_mean(written, ("bool", "int64", "double", "string", "timestamp", "date"))
-        synonym = vocabulary.TYPES.get(written.lower())
+        near = did_you_mean(what.split("'")[1], ("bool", "int64", "double", "string", "timestamp", "date"))
+        unknown = what.split("'")[1]
+        synonym = vocabulary.TYPES.get(unknown.lower(), "")
         return what, f"did you mean '{synonym}'?" if synonym else near
     if what.startswith("a feature is one aggregation"):
         named = [name for name in models.AGGREGATIONS if at.child(name) is not None]
@@ -139,7 +145,7 @@ def _worded(what: str, subject: str, at: Node) -> tuple[str, str]:
 
 
 def _bad_name(error: Mapping[str, Any], place: Place, written: str) -> Problem:
-    if "{window}" in str(error["ctx"]["pattern"]) and "{" in written:
+    if "window" in str(error["ctx"]["pattern"]) and "{" in written:
         return place.problem(
             f"'{written}' is not a feature's name",
             "only {window} may stand in braces, once, after a letter or _",
@@ -209,7 +215,12 @@ def _stem(kind: str) -> str:
 
 
 def _keys(model: type[BaseModel]) -> list[str]:
-    return [field.alias or name for name, field in model.model_fields.items()]
+    """Known keys, the cosmetic ones last."""
+    keys = {
+        field.alias or name: name in models.Described.model_fields
+        for name, field in model.model_fields.items()
+    }
+    return sorted(keys, key=lambda key: keys[key])
 
 
 def _model_at(model: type[BaseModel], path: Path) -> type[BaseModel]:

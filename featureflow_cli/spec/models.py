@@ -17,7 +17,7 @@ FOREVER = "forever"
 def _duration(written: object) -> int:
     if not isinstance(written, str):
         message = f"write a duration such as 90s, 15m, 1h or 7d, not {written!r}"
-        raise ValueError(message)  # noqa: TRY004  (pydantic collects ValueError)
+        raise ValueError(message)
     return parse_duration(written)
 
 

@@ -156,6 +156,8 @@ class Positions:
         if node.variables and node.content:
             hidden = f"${{env:{node.variables[0]}}}"
             what, hint = what.replace(str(node.content), hidden), hint.replace(str(node.content), hidden)
+            if offset is not None:  # what is wrong inside of the text would quote a part of it
+                what, hint = f"the expression with {hidden} put in does not hold", ""
         if offset is not None and not missed:
             return node.place_of(offset).problem(what, hint)
         place = self.place(path, key=key)

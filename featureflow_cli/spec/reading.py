@@ -167,9 +167,9 @@ class _Tree:
             self.problems.append(
                 place.problem("this anchor contains itself", "remove the alias inside of it")
             )
-            return Node(place, None, key)
+            return Node(place, None, key, flawed=True)
         line = self.file.lines[start.line] if start.line < len(self.file.lines) else ""
-        if line[start.column : start.column + 1] == "!" and getattr(found, "style", None) is None:
+        if line[start.column : start.column + 1] == "!":
             self.problems.append(
                 place.problem(
                     "YAML tags (`!name`) mean nothing here", "quote the value if it starts with `!`"
@@ -213,6 +213,7 @@ class _Tree:
                 continue
             if name == "<<" and not key_node.style:
                 self.problems.append(key.problem("merge keys (`<<`) are not supported", "write the keys out"))
+                flawed = True
                 continue
             if name in entries:
                 first = entries[name].key

@@ -1,5 +1,7 @@
 """What each aggregation takes and answers, as types (design.md 1.9): what a definition can be checked by."""
 
+from decimal import Decimal, InvalidOperation
+
 from featureflow_cli.spec.models import Feature
 from featureflow_cli.spec.types import DOUBLE, INT64, MAX_PRECISION, STRING, ColumnType, Value, decimal_type
 from featureflow_cli.times import parse_timestamp
@@ -34,6 +36,18 @@ def takes(aggregation: str, operand: ColumnType) -> str:
     return ""
 
 
+def described(column_type: ColumnType) -> str:
+    """The type with its article: `an int64`, `a string`."""
+    return f"an {column_type}" if column_type.name == "int64" else f"a {column_type}"
+
+
+def as_yaml(value: Value) -> str:
+    """A value as YAML writes it."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    return f"'{value}'" if isinstance(value, str) else str(value)
+
+
 def answer_type(feature: Feature, operand: ColumnType | None) -> ColumnType:
     """The type of a feature's answer, given that of its operand (None: it has none, or counts events)."""
     name = feature.aggregation
@@ -50,37 +64,31 @@ def answer_type(feature: Feature, operand: ColumnType | None) -> ColumnType:
     return operand
 
 
-def misfit(written: Value, column_type: ColumnType) -> str:
-    """An empty text where `written` is a literal of the type; else why not."""
-    text = str(written)
+def misfit(value: Value, column_type: ColumnType) -> str:
+    """An empty text where `value` is a literal of the type; else why not."""
+    text, wrong = str(value), f"it is not {described(column_type)}"
     if column_type.element is not None:
         return "a list has no default"
-    if isinstance(written, bool) or column_type.name == "bool":
-        return (
-            "" if isinstance(written, bool) and column_type.name == "bool" else f"it is not a {column_type}"
-        )
+    if isinstance(value, bool) or column_type.name == "bool":
+        return "" if isinstance(value, bool) and column_type.name == "bool" else wrong
     if column_type.is_number:
         return _misfit_number(text, column_type)
-    if not isinstance(written, str):
-        return (
-            f"it is not a {column_type}; quote it" if column_type == STRING else f"it is not a {column_type}"
-        )
+    if not isinstance(value, str):
+        return f"{wrong}; quote it" if column_type == STRING else wrong
     if column_type.name in {"timestamp", "date"}:
         try:
             moment_us = parse_timestamp(text)
         except ValueError as err:
-            return str(err)
+            return str(err).removeprefix(f"'{text}'").replace(" is not", "it is not", 1).strip()
         return "it is not a date alone" if column_type.name == "date" and moment_us % 86_400_000_000 else ""
     return ""
 
 
 def _misfit_number(text: str, column_type: ColumnType) -> str:
-    from decimal import Decimal, InvalidOperation
-
     try:
         number = Decimal(text)
     except InvalidOperation:
-        return f"it is not a {column_type}"
+        return f"it is not {described(column_type)}"
     if not number.is_finite():
         return "it is not finite"
     if column_type == DOUBLE:

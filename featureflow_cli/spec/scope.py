@@ -16,6 +16,7 @@ from featureflow_cli.spec.models import (
     StoreConfig,
 )
 from featureflow_cli.spec.places import Path, Positions
+from featureflow_cli.spec.results import described
 from featureflow_cli.spec.types import ColumnType
 
 Outputs = Mapping[str, ColumnType | None]
@@ -105,7 +106,7 @@ class Scope:
         if expr is not None and expr.type.name != "bool":
             self.report(
                 path,
-                f"`{path[-1]}` should be a condition, but this is a {expr.type}",
+                f"`{path[-1]}` should be a condition, but this is {described(expr.type)}",
                 "compare it with something, such as `= 'purchase'`",
             )
 

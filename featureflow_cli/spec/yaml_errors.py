@@ -56,6 +56,11 @@ def _structure(file: YamlFile, place: Place, err: yaml.MarkedYAMLError) -> Probl
         return place.problem(
             "`{` inside { } starts another mapping", 'quote the text, such as "purchases_{window}"'
         )
+    if context == "while parsing a flow mapping" and _is_in_parentheses(file, place):
+        return place.problem(
+            "inside { } a comma ends the value before it",
+            "quote text that holds a comma: where: \"kind in ('a', 'b')\"",
+        )
     if context.startswith("while parsing a flow") and opened is not None:
         closing = "]" if "sequence" in context else "}"
         return place.problem(
@@ -87,3 +92,9 @@ def _structure(file: YamlFile, place: Place, err: yaml.MarkedYAMLError) -> Probl
         )
     detail = f"{context}: {what}" if context else what
     return place.problem(f"not YAML: {detail}", "")
+
+
+def _is_in_parentheses(file: YamlFile, place: Place) -> bool:
+    """Whether a `(` stands open before the place: then SQL was meant, of which YAML saw a part."""
+    before = file.lines[place.line - 1][: place.column - 1] if place.line <= len(file.lines) else ""
+    return before.count("(") > before.count(")")
