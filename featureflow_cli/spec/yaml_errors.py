@@ -76,7 +76,7 @@ def _structure(file: YamlFile, place: Place, err: yaml.MarkedYAMLError) -> Probl
             )
         if before.endswith("}"):
             return place.problem(
-                "a `{ }` ends before this", 'quote the whole text, such as "{window}_purchases"'
+                "a `{ }` ends before this", 'quote the whole text, such as "purchases_{window}"'
             )
         if before.endswith("]"):
             return place.problem("a `[ ]` ends before this", "quote the whole text")
