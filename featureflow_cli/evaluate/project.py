@@ -14,7 +14,7 @@ from featureflow_cli.errors import DefinitionError, StoreUnavailable, UsageError
 from featureflow_cli.plan.applied import Applied, Build
 from featureflow_cli.plan.diff import NOTHING, Defined, Present, make_plan
 from featureflow_cli.plan.registry import Registry
-from featureflow_cli.plan.steps import History, Plan
+from featureflow_cli.plan.steps import Change, History, Plan
 from featureflow_cli.spec.models import Definitions, StoreConfig
 from featureflow_cli.spec.repo import (
     LoadedRepo,
@@ -148,10 +148,15 @@ class Project:
         """From what is applied to what is written; reads only."""
         return self._plan(self._present())
 
+    def changes(self) -> tuple[Change, ...]:
+        """What differs between written and applied definitions; no store is asked for history."""
+        version = self.applied_or_none.version if self.applied_or_none else 0
+        return self._plan(Present(version, [], {}, {})).changes
+
     def drift(self) -> str | None:
         """One line on unapplied edits, for stderr; None where what is written is applied."""
         try:
-            changes = self._plan(Present(self.applied.version, [], {}, {})).changes
+            changes = self.changes()
         except DefinitionError as err:
             count = len(err.problems)
             return (
