@@ -2,7 +2,7 @@
 
 Traps of its 2.0 API that are settled here (design.md section 11): a result that is read in pieces keeps its
 connection busy until it is closed (a cursor would not see what is registered); a user function gets chunked
-arrays; names that DuckDB does not know would be looked up among the caller's Python variables; a DECIMAL becomes
+arrays; names unknown to DuckDB would be looked up among the caller's Python variables; a DECIMAL becomes
 a float in numpy; Arrow from a DB-API result is copied twice, from a relation once.
 """
 

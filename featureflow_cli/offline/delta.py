@@ -1,6 +1,6 @@
 """One Delta table on a disk, as last looked at: the only module that imports deltalake.
 
-Every commit here is made on the very version that was looked at: it fails with `Moved` when anybody has committed
+Every commit is made on the very version that was looked at: it fails with `Moved` when anybody has committed
 since, even where Delta itself would rebase. Whoever commits looks again, compares, and repeats (design.md 4
 [snapshot]); Delta's own comparison of application transactions stands behind it as a second lock.
 """
@@ -28,7 +28,7 @@ class Moved(Conflict):
 
 @dataclass(frozen=True)
 class DataFile:
-    """A Parquet file that lies in the table's folder, before or after a commit lists it. `stats` is Delta's JSON."""
+    """A Parquet file that lies in the table's folder, listed or not yet. `stats` is Delta's JSON."""
 
     path: str
     bytes: int
@@ -105,7 +105,7 @@ class Table:
         return found
 
     def files(self) -> "pa.Table":
-        """One row a listed file: `path` (relative), `num_records`, `size_bytes`, `min.COLUMN`, `max.COLUMN`, …"""
+        """One row a listed file: `path` (relative), `num_records`, `size_bytes`, `min.NAME`, `max.NAME`."""
         import pyarrow as pa
 
         with reported(self.root):
@@ -190,7 +190,7 @@ def local(path: str) -> Path:
 
 
 def durable(path: Path) -> None:
-    """Wait until the file, and its entry in its folder, are on the disk: a commit must not outlive its rows."""
+    """Wait until the file and its entry in its folder are on the disk: no commit may outlive its rows."""
     for place in (path, path.parent):
         if not place.exists():  # a version just made that a cleanup or another writer's checkpoint took away
             continue
@@ -209,8 +209,8 @@ def reported(root: Path) -> Iterator[None]:
     try:
         yield
     except CommitFailedError as error:
-        raise Moved(
-            f"{root}: another process has committed meanwhile", hint="look again, and repeat"
-        ) from error
+        message = f"{root}: another process has committed meanwhile"
+        raise Moved(message, hint="look again, and repeat") from error
     except (DeltaError, OSError) as error:
-        raise StoreUnavailable(f"the offline store does not answer: {error}", at=os.fspath(root)) from error
+        message = f"the offline store does not answer: {error}"
+        raise StoreUnavailable(message, at=os.fspath(root)) from error

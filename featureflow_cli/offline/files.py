@@ -1,4 +1,4 @@
-"""Parquet files of a Delta table: written sorted by time in daily folders, and found again by their statistics.
+"""Parquet files of a Delta table: sorted by time in daily folders, and found again by their statistics.
 
 A file is invisible until a commit lists it; what a killed process leaves behind is never read.
 """
@@ -8,6 +8,7 @@ import os
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -64,7 +65,7 @@ def write(root: Path, rows: "pa.Table", timestamp: str) -> list[DataFile]:
     cuts = [0, *(np.flatnonzero(np.diff(days)) + 1).tolist(), len(days)]
     written: list[DataFile] = []
     try:
-        for start, end in zip(cuts, cuts[1:], strict=False):
+        for start, end in pairwise(cuts):
             if start < end:
                 written.append(write_day(root, rows.slice(start, end - start), timestamp, int(days[start])))
     except BaseException:
@@ -87,7 +88,8 @@ def write_day(root: Path, rows: "pa.Table", timestamp: str, day: int) -> DataFil
         return DataFile(path, place.stat().st_size, date, statistics(rows, timestamp))
     except OSError as error:
         remove(root, [DataFile(path, 0, date, "")])
-        raise StoreUnavailable(f"cannot write to the offline store: {error}", at=os.fspath(root)) from error
+        message = f"cannot write to the offline store: {error}"
+        raise StoreUnavailable(message, at=os.fspath(root)) from error
 
 
 def remove(root: Path, files: Sequence[DataFile]) -> None:
@@ -170,7 +172,8 @@ def scan(
             columns=list(columns), filter=where
         )
     except OSError as error:
-        raise StoreUnavailable(f"cannot read the offline store: {error}") from error
+        message = f"cannot read the offline store: {error}"
+        raise StoreUnavailable(message) from error
 
 
 def microseconds(column: "pa.ChunkedArray") -> "np.ndarray[Any, np.dtype[np.int64]]":

@@ -1,16 +1,17 @@
 """The offline log of one source: a Delta table of its accepted events (design.md 4, "Offline commits").
 
-The log decides: below a partition's end nothing is decided again. So commits must continue the ends [continue],
-are made on the very snapshot whose ends were compared [snapshot], and one that comes too late is trimmed to what
-the table has not [trim]. What decides about events has a version that one commit raises [meaning].
+The log decides: below a partition's end nothing is decided again. So commits must continue the ends
+[continue], are made on the very snapshot whose ends were compared [snapshot], and one that comes too late is
+trimmed to what the table has not [trim]. What decides about events has a version, raised by one commit
+[meaning].
 """
 
 import os
 import random
 import time
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
-from functools import cached_property, partial
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from featureflow_cli.compute.views import Source
@@ -18,15 +19,13 @@ from featureflow_cli.errors import Conflict, FeatureflowError, StoreUnavailable
 from featureflow_cli.offline import files
 from featureflow_cli.offline.delta import DataFile, Moved, Table, local
 from featureflow_cli.offline.files import FileRef
+from featureflow_cli.offline.snapshots import MeaningMoved, Snapshot, Spans, trim
 from featureflow_cli.spec.types import arrow_type
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-Ends = Mapping[int, int]
-"""Per partition one past the last offset."""
-Spans = Mapping[int, tuple[int, int]]
-"""Per partition the offsets [start, end) that a commit decides; rows are those accepted among them."""
+__all__ = ["MeaningMoved", "OfflineLog", "Snapshot", "trim"]
 
 RESERVED = ("_partition", "_offset", "_ingested_at", "_day")
 BELOW_ZERO = (-1, -2)
@@ -36,29 +35,6 @@ ATTEMPTS = 1000
 _MEANING = "featureflow.meaning"
 _ORDER = "featureflow.meaning_order"
 _PARTITIONS = "featureflow/partitions"
-
-
-class MeaningMoved(Conflict):
-    """The log takes commits of another version of the definitions only: learn the applied ones, then repeat."""
-
-
-@dataclass(frozen=True)
-class Snapshot:
-    """One version of the log. `version` is -1, and everything empty, where there is no table yet.
-
-    `meaning` is Source.meaning of whoever may commit; `meaning_order` grows each time it is raised.
-    """
-
-    version: int
-    ends: Ends
-    meaning: str
-    meaning_order: int
-    _files: Callable[[], tuple[FileRef, ...]]
-
-    @cached_property
-    def files(self) -> tuple[FileRef, ...]:
-        """The files of this version, in order of day; read from the log when first asked for."""
-        return self._files()
 
 
 class OfflineLog:
@@ -72,6 +48,7 @@ class OfflineLog:
         self.source = source
         self._meaning_order = meaning_order
         self._table: Table | None = None
+        self._shown: Snapshot | None = None
 
     @property
     def schema(self) -> "pa.Schema":
@@ -97,16 +74,17 @@ class OfflineLog:
             return self._empty()
         earlier = Table.open(self.root, version)
         if earlier is None:
-            raise StoreUnavailable(f"the offline log has no version {version}", at=os.fspath(self.root))
+            message = f"the offline log has no version {version}"
+            raise StoreUnavailable(message, at=os.fspath(self.root))
         return self._show(earlier)
 
     def append(self, rows: "pa.Table", ends: Spans, base: Snapshot) -> Snapshot:
-        """Commit the accepted `rows` of the offsets that `ends` spans, all or nothing; the first one makes the table.
+        """Commit the accepted `rows` of the offsets that `ends` spans, all or nothing; may make the table.
 
-        `base` is the snapshot by whose meaning the rows were judged. Commits without rows move the ends; empty
-        spans nothing at all. Raises Conflict where the table's ends are no longer the spans' starts (`trim` to
-        a new snapshot and repeat), MeaningMoved where the definitions were raised, StoreUnavailable where the disk
-        refuses: then nothing is visible, unless only the acknowledgement was lost, which `trim` settles as well.
+        `base` is the snapshot by whose meaning the rows were judged. A span without rows moves the end; empty
+        spans commit nothing. Raises Conflict where the table ends elsewhere than the spans start (`trim` to
+        a new snapshot and repeat), MeaningMoved where the meaning was raised, StoreUnavailable where the disk
+        refuses: then nothing is visible, unless only the answer was lost, which `trim` settles as well.
         """
         self._check(rows, ends)
         written: list[DataFile] | None = None
@@ -125,22 +103,21 @@ class OfflineLog:
                     self.root, rows.select(self.schema.names).cast(self.schema), self._timestamp
                 )
             try:
-                table.commit(written, self._transactions(table, ends))
+                table.commit(written, self._transactions(now, ends))
             except Moved:
                 time.sleep(random.uniform(0, 0.002 * min(attempt, 20)))  # noqa: S311 - who waits longer is no secret
                 table.look()
                 continue
-            return self._show(table)
+            return self._committed(table, now, ends)
         self._withdraw(table, written or [])
-        raise Conflict(
-            f"{self.root}: {ATTEMPTS} commits in a row were overtaken", hint="raise commit_interval"
-        )
+        message = f"{self.root}: {ATTEMPTS} commits in a row were overtaken"
+        raise Conflict(message, hint="raise commit_interval")
 
     def raise_meaning(self, base: Snapshot, order: int | None = None) -> Snapshot:
-        """Make this source's meaning the one that may commit, in one version; its ends are the new views' floor.
+        """Make this source's meaning the one that may commit; the answer's ends are the new views' floor.
 
-        Where it already is, nothing is committed. `order` (default: the next) must exceed the table's: an older
-        meaning is refused with MeaningMoved, and so is one raised on a `base` that no longer holds.
+        Where it already is, nothing is committed. `order` (default: the next) must exceed the table's: an
+        older meaning is refused with MeaningMoved, and so is one raised on a `base` that no longer holds.
         """
         table = self._look() or self._create()
         for _ in range(ATTEMPTS):
@@ -149,9 +126,8 @@ class OfflineLog:
                 return now
             raised = now.meaning_order + 1 if order is None else order
             if base.meaning_order not in (now.meaning_order, 0) or raised <= now.meaning_order:
-                raise MeaningMoved(
-                    f"source '{self.source.name}': a newer version of its definition has been applied"
-                )
+                message = f"source '{self.source.name}': a newer version of its definition has been applied"
+                raise MeaningMoved(message)
             try:
                 self._widen(table)
                 table.set_properties({_MEANING: self.source.meaning, _ORDER: str(raised)})
@@ -159,7 +135,8 @@ class OfflineLog:
                 table.look()
                 continue
             return self._show(table)
-        raise Conflict(f"{self.root}: {ATTEMPTS} commits in a row were overtaken")
+        message = f"{self.root}: {ATTEMPTS} commits in a row were overtaken"
+        raise Conflict(message)
 
     def newest_us(self, snapshot: Snapshot, partition: int) -> int | None:
         """The greatest timestamp among the partition's rows; None where it has none."""
@@ -176,12 +153,13 @@ class OfflineLog:
         return newest
 
     def recent(self, snapshot: Snapshot, partition: int, since_us: int) -> "pa.Table":
-        """The memory of ids [memory]: `ts` and `id` of the partition's rows at or after `since_us`, in no order."""
+        """The memory of ids [memory]: `ts` and `id` of the partition's rows since `since_us`, in no order."""
         import pyarrow as pa
         import pyarrow.compute as pc
 
         if self.source.event_id is None:
-            raise FeatureflowError(f"source '{self.source.name}' has no event_id")
+            message = f"source '{self.source.name}' has no event_id"
+            raise FeatureflowError(message)
         moment = pa.scalar(since_us, pa.timestamp("us", tz="UTC"))
         where = (
             (pc.field("_partition") == partition)
@@ -194,7 +172,7 @@ class OfflineLog:
         return pa.Table.from_batches(self._scan(chosen, names, where), schema).rename_columns(["ts", "id"])
 
     def rows(self, snapshot: Snapshot, partition: int, start: int, end: int) -> "pa.Table":
-        """The partition's rows with `start <= offset < end`, in order of offset: what a replay applies [log]."""
+        """The partition's rows with `start <= offset < end`, in order of offset: for replays [log]."""
         import pyarrow as pa
         import pyarrow.compute as pc
 
@@ -234,6 +212,15 @@ class OfflineLog:
         return Snapshot(-1, {}, self.source.meaning, 0, tuple)
 
     def _show(self, table: Table) -> Snapshot:
+        if self._shown is None or self._shown.version != table.version or table is not self._table:
+            shown = self._read(table)
+            if table is not self._table:
+                return shown
+            self._shown = shown
+        return self._shown
+
+    def _read(self, table: Table) -> Snapshot:
+        """Ask the table for every end, each of which costs a replay of its latest commits."""
         known = (*range(table.transaction(_PARTITIONS) or 0), *BELOW_ZERO)
         found = {partition: table.transaction(_app_id(partition)) for partition in known}
         properties = table.properties
@@ -245,19 +232,30 @@ class OfflineLog:
             _files=partial(_files_of, self.root, table.version, self._timestamp),
         )
 
-    def _transactions(self, table: Table, ends: Spans) -> dict[str, int]:
+    def _committed(self, table: Table, before: Snapshot, ends: Spans) -> Snapshot:
+        """The snapshot after our commit on `before`: known without asking, if nobody has committed since."""
+        if table.version == before.version + 1:
+            moved = before.ends | {partition: end for partition, (start, end) in ends.items() if start < end}
+            self._shown = replace(
+                before,
+                version=table.version,
+                ends=dict(sorted(moved.items())),
+                _files=partial(_files_of, self.root, table.version, self._timestamp),
+            )
+        return self._show(table)
+
+    def _transactions(self, now: Snapshot, ends: Spans) -> dict[str, int]:
         moved = {partition: end for partition, (start, end) in ends.items() if start < end}
         count = max(moved) + 1
-        known = table.transaction(_PARTITIONS) or 0
-        grown = {_PARTITIONS: count} if count > known else {}
+        grown = {_PARTITIONS: count} if count > max(now.ends, default=-1) + 1 else {}
         return grown | {_app_id(partition): end for partition, end in moved.items()}
 
     def _continues(self, now: Snapshot, ends: Spans, base: Snapshot) -> None:
         if not now.meaning == self.source.meaning == base.meaning:
-            raise MeaningMoved(
-                f"source '{self.source.name}': the log takes commits of another version of its definition",
-                hint="apply, or let the stream learn the applied definitions",
+            message = (
+                f"source '{self.source.name}': the log takes commits of another version of its definition"
             )
+            raise MeaningMoved(message, hint="apply, or let the stream learn the applied definitions")
         for partition, (start, _) in ends.items():
             end = now.ends.get(partition, start)
             if end != start:
@@ -265,7 +263,7 @@ class OfflineLog:
                 raise Conflict(message, hint="trim to the newest snapshot, and repeat")
 
     def _withdraw(self, table: Table, written: list[DataFile]) -> None:
-        """Remove files of a commit that was refused, unless it was made after all and only its answer was lost."""
+        """Remove the files of a refused commit, unless it was made after all and only its answer was lost."""
         if written:
             known = set(table.files().column("path").to_pylist())
             files.remove(self.root, [file for file in written if file.path not in known])
@@ -289,38 +287,13 @@ class OfflineLog:
             if field.name in held.names and held.field(field.name).type != field.type
         ]
         if changed:
+            message = f"source '{self.source.name}': the log holds {', '.join(changed)} with another type"
             raise FeatureflowError(
-                f"source '{self.source.name}': the log holds {', '.join(changed)} with another type",
-                hint="declare the column under a new name (`from:` keeps the path)",
+                message, hint="declare the column under a new name (`from:` keeps the path)"
             )
         added = [field for field in self.schema if field.name not in held.names]
         if added:
             table.add_columns(added)
-
-
-def trim(rows: "pa.Table", ends: Spans, snapshot: Snapshot) -> "tuple[pa.Table, dict[int, tuple[int, int]]]":
-    """What is left of a refused commit: per partition the offsets from the snapshot's end on, and their rows.
-
-    Partitions that the table has past the span's end go; spans may be left without rows. FeatureflowError where
-    the table ends before a span starts: then rows in between are missing, and the partition must be taken up anew.
-    """
-    import pyarrow.compute as pc
-
-    left: dict[int, tuple[int, int]] = {}
-    for partition, (start, end) in ends.items():
-        known = snapshot.ends.get(partition, start)
-        if known < start:
-            message = (
-                f"the log ends at {known} in partition {partition}, and offsets up to {start} are missing"
-            )
-            raise FeatureflowError(message, hint="the partition must be taken up anew from the log's end")
-        if known < end:
-            left[partition] = (known, end)
-    kept = pc.scalar(False)
-    for partition, (start, end) in left.items():
-        offset = pc.field("_offset")
-        kept = kept | ((pc.field("_partition") == partition) & (offset >= start) & (offset < end))
-    return rows.filter(kept), left
 
 
 def _app_id(partition: int) -> str:
