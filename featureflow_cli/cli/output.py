@@ -46,9 +46,7 @@ def table(headers: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
     """Columns aligned by spaces, numbers to the right, no frame: reads well and cuts well."""
     cells = [[_cell(value) for value in row] for row in rows]
     widths = [max(len(line[at]) for line in [list(headers), *cells]) for at in range(len(headers))]
-    right = [
-        bool(rows) and all(isinstance(row[at], int | float) for row in rows) for at in range(len(headers))
-    ]
+    right = [bool(rows) and all(_is_number(row[at]) for row in rows) for at in range(len(headers))]
     return "\n".join(
         "  ".join(
             cell.rjust(width) if is_right else cell.ljust(width)
@@ -58,12 +56,16 @@ def table(headers: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
     )
 
 
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
 def _cell(value: object) -> str:
     if value is None:
         return "-"
     if isinstance(value, bool):
         return "yes" if value else "no"
-    return f"{value:,}" if isinstance(value, int) else str(value)
+    return f"{value:,}" if _is_number(value) else str(value)
 
 
 def confirm(question: str) -> bool:

@@ -34,8 +34,8 @@ def validate(
     if as_json:
         show_json({"valid": True, "problems": [], "objects": counts(repo)})
     else:
-        found = ", ".join(f"{number} {kind}" for kind, number in counts(repo).items())
-        show(f"{repo.project}: {found}. No problems.")
+        found = ", ".join(f"{number} {kind}" for kind, number in counts(repo).items() if number)
+        show(f"{repo.project}: no problems ({found or 'nothing is defined yet'})")
 
 
 class Document(StrEnum):

@@ -44,29 +44,25 @@ def kind_of(word: str) -> str:
 
 def counts(repo: Repo) -> dict[str, int]:
     """How many objects of each kind, under the kind's name in the plural."""
-    groups = {
-        "entities": repo.entities,
-        "sources": repo.sources,
-        "views": repo.views,
-        "features": [name for view in repo.views.values() for name, _ in view.outputs],
-        "on-demand features": repo.on_demand,
-        "services": repo.services,
+    return {
+        "entities": len(repo.entities),
+        "sources": len(repo.sources),
+        "views": len(repo.views),
+        "features": sum(len(view.outputs) for view in repo.views.values()),
+        "on-demand features": len(repo.on_demand),
+        "services": len(repo.services),
     }
-    return {kind: len(objects) for kind, objects in groups.items()}
 
 
 def entries(project: Project, kind: str | None) -> list[Entry]:
     """Objects as written, and those that the next apply will remove; by kind, then as written."""
-    pending = {(change.kind, change.name): change.sign for change in project.changes()}
+    pending: dict[tuple[str, str], str] = {
+        (change.kind, change.name): change.sign for change in project.changes() if change.kind in KINDS
+    }
+    states = {"+": "new", "~": "changed", "": "applied"}
     listed = [
-        Entry(
-            found,
-            str(getattr(model, "name", "")),
-            {"+": "new", "~": "changed"}.get(pending.get((found, getattr(model, "name", "")), ""), "applied"),  # type: ignore[call-overload]
-            model.owner,
-            model.description,
-        )
-        for found, model in _objects(project.written.definitions)
+        Entry(found, name, states[pending.get((found, name), "")], model.owner, model.description)
+        for found, name, model in _objects(project.written.definitions)
     ]
     listed += [
         Entry(found, name, "removed", "", "") for (found, name), sign in pending.items() if sign == "-"
@@ -103,28 +99,25 @@ def description(project: Project, reference: str) -> dict[str, Any]:
     return {**head, **_service(repo.services[name])}
 
 
-def _objects(definitions: Definitions) -> Iterator[tuple[str, Described]]:
-    groups: tuple[tuple[str, tuple[Described, ...]], ...] = (
-        ("entity", definitions.entities),
-        ("source", definitions.sources),
-        ("view", definitions.feature_views),
-        ("on-demand", definitions.on_demand_features),
-        ("service", definitions.feature_services),
-    )
-    for kind, models in groups:
-        for model in models:
-            yield kind, model
+def _objects(definitions: Definitions) -> Iterator[tuple[str, str, Described]]:
+    """(kind, name, model) of every object, in order of kind and as written."""
+    for entity in definitions.entities:
+        yield "entity", entity.name, entity
+    for source in definitions.sources:
+        yield "source", source.name, source
+    for view in definitions.feature_views:
+        yield "view", view.name, view
+    for feature in definitions.on_demand_features:
+        yield "on-demand", feature.name, feature
+    for service in definitions.feature_services:
+        yield "service", service.name, service
 
 
 def _find(definitions: Definitions, reference: str) -> tuple[str, str, Described]:
     word, slash, name = reference.partition("/")
     kind = kind_of(word) if slash else None
     name = name if slash else word
-    known = [
-        (found, str(getattr(model, "name", "")), model)
-        for found, model in _objects(definitions)
-        if kind in {None, found}
-    ]
+    known = [entry for entry in _objects(definitions) if kind in {None, entry[0]}]
     matching = [entry for entry in known if entry[1] == name]
     if not matching:
         what = f"there is no {kind or 'object'} '{name}'"
