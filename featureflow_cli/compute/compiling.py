@@ -242,7 +242,10 @@ def _compile_side(
     horizon: tuple[int | None, int],
 ) -> Side:
     name, text, where = side
-    mask, operand = columns.mask(written.where, where), columns.operand(text)
+    there = None
+    if name in {"count", "decayed_count"} and text is not None and text.strip() != "*":
+        there, text = f"({text}) is not null", None  # counted, not kept: a text too long to keep counts too
+    mask, operand = columns.mask(written.where, where, there), columns.operand(text)
     operand_type = None if operand is None else columns.operands[operand].type
     indexes = [
         columns.add(column)

@@ -40,16 +40,17 @@ class Timeline:
     """Events sorted by (entity, time) with positions of bounds. `events` may come in any order."""
 
     def __init__(self, events: Events) -> None:
-        order = np.lexsort((events.ts, events.entity))
-        in_order = bool((order[1:] > order[:-1]).all())
-        self.events = events if in_order else events.take(order)
-        self._origin = int(self.events.ts.min()) if len(self.events.ts) else 0
-        span = int(self.events.ts.max()) - self._origin + 2 if len(self.events.ts) else 2
-        entities = int(self.events.entity.max()) + 1 if len(self.events.ts) else 1
+        count = len(events.ts)
+        self._origin = int(events.ts.min()) if count else 0
+        span = int(events.ts.max()) - self._origin + 2 if count else 2
+        entities = int(events.entity.max()) + 1 if count else 1
         # The span of five years in microseconds times 58,000 entities passes int64: then times are ranked.
-        self._ranked = None if span * (entities + 1) < 2**62 else np.unique(self.events.ts)
+        self._ranked = None if span * (entities + 1) < 2**62 else np.unique(events.ts)
         self._span = span if self._ranked is None else len(self._ranked) + 2
-        self._keys = self.events.entity * self._span + self._places(self.events.ts)
+        keys = events.entity * self._span + self._places(events.ts)
+        order = None if (keys[1:] >= keys[:-1]).all() else np.argsort(keys, kind="stable")
+        self.events = events if order is None else events.take(order)
+        self._keys = keys if order is None else keys[order]
 
     def before(self, entity: Ints, bound_us: Ints) -> Ints:
         """How many events stand before (entity, bound): the position of the entity's first event >= bound."""

@@ -5,18 +5,22 @@ point. `share_of_max` compares doubles; `percent_rank` exact integers, since rou
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from decimal import Context, Decimal
 from typing import Any
 
 import numpy as np
 import orjson
 import pyarrow as pa
 
-from featureflow_cli.compute.aggregations import AGGREGATIONS, Asked, words_of
+from featureflow_cli.compute.aggregations import AGGREGATIONS, Asked
 from featureflow_cli.compute.answering import operand_type, settle, side_doubles
-from featureflow_cli.compute.codes import Bools, Doubles, Ints, uncode
+from featureflow_cli.compute.codes import Bools, Doubles, Ints
 from featureflow_cli.compute.partials import Answer, Partials
 from featureflow_cli.compute.views import Feature, View
+
+_EXACT = Context(prec=76)
+"""Python's own default keeps 28 digits."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +61,7 @@ def members(view: View, feature: Feature, sides: list[Partials], grid_us: Ints, 
     held: Bools = np.logical_or.reduce([side[0].held for side in sides if isinstance(side, list)])
     with np.errstate(all="ignore"):
         if feature.method == "percent_rank":
-            values, known = _exact(view, feature, sides[0], texts)
+            values, known = _exact(view, feature, sides[0], grid_us, texts)
         else:
             values, known = _doubles(view, feature, sides, grid_us, texts)
     return Members(values, held, known & held)
@@ -106,41 +110,44 @@ def place(feature: Feature, values: Any, ordered: Any) -> tuple[Doubles, Bools]:
 def _doubles(
     view: View, feature: Feature, sides: list[Partials], grid_us: Ints, texts: Any
 ) -> tuple[Doubles, Bools]:
-    side = feature.sides[0]
     if len(feature.sides) == 2:
+        default = _ranked(view, feature).default
         above, below = (side_doubles(view, *pair) for pair in zip(feature.sides, sides, strict=True))
-        values, known = above / np.where(below == 0, 1.0, below), below != 0
-    elif side.aggregation in {"count", "sum"}:
-        values, known = side_doubles(view, side, sides[0]), np.ones(len(grid_us), np.bool_)
-    else:
-        operand = operand_type(view, side)
-        asked = Asked(feature if operand is None else replace(feature, type=operand), operand, grid_us, texts)
-        found = AGGREGATIONS[side.aggregation].finalize(sides[0], asked).values.cast(pa.float64())
-        known = np.asarray(found.is_valid().to_numpy(zero_copy_only=False), np.bool_)
-        values = np.asarray(found.fill_null(0.0).to_numpy(zero_copy_only=False), np.float64)
-    return values, known & np.isfinite(values)
+        zero = below == 0
+        values = np.where(zero, _as_double(default), above / np.where(zero, 1.0, below))
+        return values, np.isfinite(values) & (~zero | (default is not None))
+    found = _finalized(view, feature, sides[0], grid_us, texts).cast(pa.float64(), safe=False)
+    known = np.asarray(found.is_valid().to_numpy(zero_copy_only=False), np.bool_)
+    return np.asarray(found.fill_null(0.0).to_numpy(zero_copy_only=False), np.float64), known
 
 
-def _exact(view: View, feature: Feature, partials: Partials, texts: Any) -> tuple[Any, Bools]:
+def _exact(view: View, feature: Feature, partials: Partials, grid_us: Ints, texts: Any) -> tuple[Any, Bools]:
     """Counts, exact sums and extremes as integers that order as the values do."""
-    assert isinstance(partials, list)
-    side, operand = feature.sides[0], operand_type(view, feature.sides[0])
-    if side.aggregation == "sum":
-        low, high, fits = words_of(partials)
-        if (high == low >> 63).all():
-            return low, fits
-        return _integers(
-            [
-                (top << 64) | (bottom & (2**64 - 1))
-                for bottom, top in zip(low.tolist(), high.tolist(), strict=True)
-            ]
-        ), fits
-    if operand is not None and operand.is_wide and side.aggregation != "count":
-        wide = uncode(partials[0].value, partials[0].held, operand, texts).to_pylist()
-        return _integers(
-            [0 if value is None else int(value.scaleb(operand.scale)) for value in wide]
-        ), partials[0].held
-    return partials[0].value, partials[0].held
+    found = _finalized(view, feature, partials, grid_us, texts)
+    known = np.asarray(found.is_valid().to_numpy(zero_copy_only=False), np.bool_)
+    if pa.types.is_decimal(found.type):
+        unscaled = [0 if value is None else _unscaled(value, found.type.scale) for value in found.to_pylist()]
+        return _integers(unscaled), known
+    return np.asarray(found.fill_null(0).to_numpy(zero_copy_only=False), np.int64), known
+
+
+def _ranked(view: View, feature: Feature) -> Feature:
+    return next(each for each in view.features if each.name == feature.of)
+
+
+def _finalized(view: View, feature: Feature, partials: Partials, grid_us: Ints, texts: Any) -> Any:
+    """What `of` answers, in its own type."""
+    side = feature.sides[0]
+    asked = Asked(_ranked(view, feature), operand_type(view, side), grid_us, texts)
+    return AGGREGATIONS[side.aggregation].finalize(partials, asked).values
+
+
+def _as_double(default: object) -> float:
+    return default if isinstance(default, float) else 0.0
+
+
+def _unscaled(value: Decimal, scale: int) -> int:
+    return int(value.scaleb(scale, _EXACT))
 
 
 def _integers(values: list[int]) -> Any:

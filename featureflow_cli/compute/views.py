@@ -218,6 +218,14 @@ class Service:
         ]
         return tuple(columns + [(feature.name, feature.type) for feature in self.on_demand])
 
+    def needed(self, member: ServiceView) -> frozenset[str]:
+        """Features of a member view that are answered, or read by an on-demand feature."""
+        prefix = f"{member.view.name}."
+        columns = (column for feature in self.on_demand for column in feature.expr.columns)
+        return frozenset(member.features) | {
+            column.removeprefix(prefix) for column in columns if column.startswith(prefix)
+        }
+
 
 @dataclass(frozen=True)
 class Repo:

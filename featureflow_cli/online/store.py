@@ -1,17 +1,14 @@
 """What an online store is: one hash per entity, written by compare-and-set (design.md 4 and 5).
 
 Names used here: `entity` is the entity's name, an `id` is its join keys in declared order, percent-encoded
-and joined by `,` (`entity_id`), a `field` is one view state (short fingerprint and bootstrap number, lower
-case), a blob is what compute/codec.py encodes. Every store passes the same contract tests
+and joined by `,` (compute/entities.py), a `field` is one view state (short fingerprint and bootstrap number,
+lower case), a blob is what compute/codec.py encodes. Every store passes the same contract tests
 (tests/integration/test_online_contract.py).
 """
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
-from urllib.parse import quote
-
-from featureflow_cli.spec.types import Value
 
 
 @dataclass(frozen=True)
@@ -94,13 +91,3 @@ class OnlineStore(Protocol):
     def ping(self) -> None: ...
 
     def close(self) -> None: ...
-
-
-def entity_id(keys: Sequence[Value]) -> str:
-    """The id of an entity: its join keys in declared order, percent-encoded, joined by `,`."""
-    return ",".join(quote(key if isinstance(key, str) else canonical_key(key), safe="") for key in keys)
-
-
-def canonical_key(key: Value) -> str:
-    """Join keys as text: bools as true/false, all else as Python writes it (int, Decimal at its scale)."""
-    return str(key).lower() if isinstance(key, bool) else str(key)
