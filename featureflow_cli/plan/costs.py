@@ -59,7 +59,11 @@ def _exact(view: View) -> list[str]:
 
 def _keyed(view: View) -> list[str]:
     """Bytes of the keyed columns, at most: tiles x max_keys (design.md section 2)."""
-    size = sum(keyed_bytes(column) for column in view.columns if column.key in {Key.HASH, Key.CODE})
+    size = sum(
+        keyed_bytes(column)
+        for column in view.columns
+        if column.key in {Key.HASH, Key.CODE} and not _is_exact(column)
+    )
     if size == 0:
         return []
     names = [
@@ -68,6 +72,13 @@ def _keyed(view: View) -> list[str]:
         if feature.aggregation in {"top_k", "session_mean", "count_distinct"}
     ]
     return [f"keyed state of {_names(names)}: at most {size_text(size)} an entity (tiles x max_keys)"]
+
+
+def _is_exact(column: StateColumn) -> bool:
+    """Whether it grows with its events, and so has no such bound."""
+    return column.is_tiled and any(
+        width_us is not None and resolution_us == EXACT_US for width_us, resolution_us in column.horizons
+    )
 
 
 def keyed_bytes(column: StateColumn) -> int:

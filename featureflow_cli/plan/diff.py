@@ -164,14 +164,20 @@ def _change(sign: Sign, kind: Kind, name: str, details: tuple[str, ...], compare
     if kind == "view":
         consequence, notes = _of_view(sign, name, compared)
         if not details and sign == "~":
-            details = (
-                f"~ source {compared.after.repo.views[name].source.name} or its entity means something else",
-            )
+            details = (_reason(name, compared),)
         return Change(sign, kind, name, details, consequence, notes, services)
     if kind == "source":
         consequence, notes = _of_source(sign, name, compared)
         return Change(sign, kind, name, details, consequence, notes, services)
     return Change(sign, kind, name, details, services=() if kind == "service" else services)
+
+
+def _reason(view: str, compared: Comparison) -> str:
+    """Why a view is rebuilt whose own definition reads as before."""
+    old, new = compared.before.repo.views[view], compared.after.repo.views[view]
+    if old.source.meaning != new.source.meaning:
+        return f"~ its source {new.source.name} changed"
+    return f"~ its entity {new.entity} changed"
 
 
 def _of_view(sign: Sign, name: str, compared: Comparison) -> tuple[str, tuple[str, ...]]:
