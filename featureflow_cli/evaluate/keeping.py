@@ -1,0 +1,80 @@
+"""What bootstrap and stream share when they keep states online: whose they are, and for how long."""
+
+import secrets
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from featureflow_cli.compute.codec import Ends
+from featureflow_cli.compute.codes import Ints
+from featureflow_cli.compute.views import View
+from featureflow_cli.compute.windows import default_resolution
+from featureflow_cli.online.store import OnlineStore
+from featureflow_cli.plan.applied import Build
+
+
+@dataclass(frozen=True)
+class Kept:
+    """A view and the build of it that is written: its field online, and the floor where its stream begins."""
+
+    view: View
+    build: Build
+
+    @cached_property
+    def field(self) -> str:
+        return self.build.field
+
+    def floor(self, partition: int) -> int:
+        """Where a missing state's knowledge of a partition ends: it stands for the empty one at the floor."""
+        return (self.build.floor or {}).get(partition, 0)
+
+
+def expires_us(view: View, newest_us: Ints, now_us: int) -> Ints | None:
+    """When each blob may go (design.md 5 [expiry]); None: never.
+
+    At least ttl, one rung of it and the allowed future after the later of its newest event and now; and
+    ttl/60 more, by which stores may put off the renewal.
+    """
+    if view.ttl_us is None:
+        return None
+    rungs = [
+        resolution for column in view.columns for width, resolution in column.horizons if width is not None
+    ]
+    rung_us = max([default_resolution(view.ttl_us), *rungs])
+    kept_us = view.ttl_us + rung_us + view.source.allowed_future_us + view.ttl_us // 60
+    return np.maximum(newest_us, now_us) + kept_us
+
+
+def ends_at(count: int, floor: Mapping[int, int]) -> Ends:
+    """The header of `count` states that all know the same partitions up to the same ends."""
+    partitions = np.array(sorted(floor), np.int64)
+    ends = np.array([floor[partition] for partition in sorted(floor)], np.int64)
+    return Ends(
+        np.repeat(np.arange(count, dtype=np.int64), len(partitions)),
+        np.tile(partitions, count),
+        np.tile(ends, count),
+    )
+
+
+def new_version() -> bytes:
+    """A hash's version: random, never a counter, so that one that expired and came back matches nobody."""
+    return secrets.token_bytes(8)
+
+
+def markers(store: OnlineStore, kept: Kept) -> list[dict[int, int] | None]:
+    """The view's marker on each shard; None where it was not bootstrapped."""
+    return [store.marker(shard, kept.field) for shard in range(store.shards)]
+
+
+def low_end(store: OnlineStore, members: Sequence[Kept], partition: int) -> int:
+    """Up to where every state of every view is complete in that partition, on every shard [shard]."""
+    return min(
+        (
+            (marker or {}).get(partition, kept.floor(partition))
+            for kept in members
+            for marker in markers(store, kept)
+        ),
+        default=0,
+    )
