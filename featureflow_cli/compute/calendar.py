@@ -56,8 +56,7 @@ def trunc(unit: str, moment_us: int) -> int | None:
     if unit in _FIXED_US:
         return number * _FIXED_US[unit]
     if unit == "week":
-        start_us = number * 7 * DAY_US + _MONDAY_US
-        return start_us if start_us >= FIRST_US else None
+        return number * 7 * DAY_US + _MONDAY_US  # never before FIRST_US, which is a Monday
     year, month = divmod(number * _MONTHS[unit], 12)
     return (date(year, month + 1, 1).toordinal() - _EPOCH_DAY) * DAY_US
 

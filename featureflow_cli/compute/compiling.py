@@ -4,12 +4,13 @@ State columns are shared: two features that keep the same partial of the same ev
 share one column, whose tiles are as fine as the finest window that still sees them.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from decimal import Decimal
 
 from featureflow_cli.compute.aggregations import AGGREGATIONS, Aggregation
 from featureflow_cli.compute.codes import is_text_coded
+from featureflow_cli.compute.defaults import typed
+from featureflow_cli.compute.selecting import compile_on_demand, select_service
 from featureflow_cli.compute.views import (
     Feature,
     JoinKey,
@@ -18,19 +19,17 @@ from featureflow_cli.compute.views import (
     Merge,
     OnDemand,
     Repo,
-    Service,
-    ServiceView,
     Side,
     Source,
     StateColumn,
     View,
 )
 from featureflow_cli.compute.windows import EXACT_US, Window, default_resolution
-from featureflow_cli.errors import NotFound, UsageError, did_you_mean
+from featureflow_cli.errors import NotFound
 from featureflow_cli.spec import models
 from featureflow_cli.spec.expressions import Expr, parse
 from featureflow_cli.spec.fingerprints import expanded_name, source_meaning, view_fingerprint, windows_of
-from featureflow_cli.spec.types import BOOL, DOUBLE, INT64, TIMESTAMP, ColumnType, Value
+from featureflow_cli.spec.types import DOUBLE, TIMESTAMP, ColumnType
 from featureflow_cli.times import (
     DAY_US,
     HOUR_US,
@@ -343,121 +342,3 @@ def _ranked(view: models.FeatureView, name: str) -> tuple[models.Feature, str]:
                 return feature, text
     message = f"no feature '{name}' in view '{view.name}'"
     raise NotFound(message)
-
-
-def typed(written: Value, column_type: ColumnType) -> Value:
-    """A default as a value of the feature's type (`spec.checks` has seen that it fits)."""
-    if written is None:
-        return None
-    if column_type.name == "decimal":
-        return Decimal(str(written)).quantize(Decimal(1).scaleb(-column_type.scale))
-    if column_type == DOUBLE:
-        return float(str(written))
-    if column_type == INT64:
-        return int(str(written))
-    if column_type == TIMESTAMP:
-        return parse_timestamp(str(written))
-    if column_type == BOOL:
-        return bool(written)
-    return written
-
-
-# --- on-demand features and services
-
-
-def compile_on_demand(feature: models.OnDemandFeature, views: Mapping[str, View]) -> OnDemand:
-    schema: dict[str, ColumnType] = {
-        f"{view.name}.{name}": column_type for view in views.values() for name, column_type in view.outputs
-    }
-    schema |= {"as_of": TIMESTAMP, **feature.request}
-    expr = parse(feature.expr, schema)
-    needed = sorted({column.split(".")[0] for column in expr.columns if "." in column})
-    return OnDemand(
-        feature.name, expr, expr.type, dict(feature.request), tuple(needed), typed(feature.default, expr.type)
-    )
-
-
-def select_service(repo: Repo, service: models.FeatureService) -> Service:
-    selected = select(repo, list(service.features))
-    return replace(
-        selected,
-        name=service.name,
-        required_entities=service.required_entities
-        if service.required_entities is not None
-        else selected.required_entities,
-    )
-
-
-def select(repo: Repo, references: Sequence[str | models.ViewReference]) -> Service:
-    """What `view:feature`, `view:*`, on-demand names and view references ask for, in the order asked.
-
-    An on-demand feature brings the views that it reads, hidden (no features of theirs are answered unless
-    asked for). NotFound names the place (`features[2]`) and the nearest known name.
-    """
-    chosen: dict[str, tuple[View, Mapping[str, str], list[str]]] = {}
-    on_demand: list[OnDemand] = []
-    for place, reference in enumerate(references):
-        at = f"features[{place}]"
-        if isinstance(reference, models.ViewReference):
-            view = _view(repo, reference.view, at)
-            names = _features(view, reference.features, at)
-            _choose(chosen, reference.as_ or view.name, view, reference.join_keys, names)
-        elif ":" in reference:
-            view_name, feature_name = reference.split(":", 1)
-            view = _view(repo, view_name, at)
-            _choose(chosen, view.name, view, {}, _features(view, (feature_name,), at))
-        elif reference in repo.on_demand:
-            on_demand.append(repo.on_demand[reference])
-        else:
-            known = [*repo.on_demand, *(f"{name}:*" for name in repo.views)]
-            raise _not_found(f"no feature '{reference}'", reference, known, at)
-    for feature in on_demand:
-        for name in feature.views:
-            if not any(view.name == name for view, _, _ in chosen.values()):
-                _choose(chosen, name, repo.views[name], {}, [])
-    views = tuple(
-        ServiceView(view, alias, dict(join_keys), tuple(name for name, _ in view.outputs if name in names))
-        for alias, (view, join_keys, names) in chosen.items()
-    )
-    return Service("", views, tuple(dict.fromkeys(on_demand)), _required(repo, views))
-
-
-def _choose(
-    chosen: dict[str, tuple[View, Mapping[str, str], list[str]]],
-    alias: str,
-    view: View,
-    join_keys: Mapping[str, str],
-    names: list[str],
-) -> None:
-    standing = chosen.setdefault(alias, (view, join_keys, []))
-    standing[2].extend(name for name in names if name not in standing[2])
-
-
-def _required(repo: Repo, views: Sequence[ServiceView]) -> tuple[str, ...]:
-    """The entities of one join key, or all where there are none (design.md 1.11)."""
-    asked = list(dict.fromkeys(member.view.entity for member in views))
-    single = [name for name in asked if len(repo.entities[name]) == 1]
-    return tuple(single or asked)
-
-
-def _view(repo: Repo, name: str, at: str) -> View:
-    if name not in repo.views:
-        raise _not_found(f"no feature view '{name}'", name, repo.views, at)
-    return repo.views[name]
-
-
-def _features(view: View, names: Sequence[str], at: str) -> list[str]:
-    known = [name for name, _ in view.outputs]
-    chosen: list[str] = []
-    for name in names:
-        if name == "*":
-            chosen.extend(known)
-        elif name in known:
-            chosen.append(name)
-        else:
-            raise _not_found(f"no feature '{name}' in view '{view.name}'", name, known, at)
-    return list(dict.fromkeys(chosen))
-
-
-def _not_found(what: str, name: str, known: Sequence[str] | Mapping[str, object], at: str) -> UsageError:
-    return NotFound(what, hint=did_you_mean(name, known), at=at)

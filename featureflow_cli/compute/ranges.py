@@ -54,12 +54,12 @@ class Timeline:
 
     def before(self, entity: Ints, bound_us: Ints) -> Ints:
         """How many events stand before (entity, bound): the position of the entity's first event >= bound."""
-        return np.searchsorted(self._keys, entity * self._span + self._places(bound_us))
+        return np.asarray(np.searchsorted(self._keys, entity * self._span + self._places(bound_us)), np.int64)
 
     def _places(self, ts: Ints) -> Ints:
         if self._ranked is not None:
-            return np.searchsorted(self._ranked, ts)
-        return np.minimum(np.maximum(ts, self._origin) - self._origin, self._span - 1)
+            return np.asarray(np.searchsorted(self._ranked, ts), np.int64)
+        return np.asarray(np.clip(ts, self._origin, None) - self._origin, np.int64).clip(None, self._span - 1)
 
 
 @dataclass(frozen=True)

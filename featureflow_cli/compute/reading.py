@@ -15,7 +15,7 @@ from featureflow_cli.compute.answering import Answer, answer, nulls
 from featureflow_cli.compute.codes import Bools, Ints
 from featureflow_cli.compute.partials import Keyed, Listed, Partials, Scalars
 from featureflow_cli.compute.ranking import Populations, rank
-from featureflow_cli.compute.state import NEVER_US, Cells, States
+from featureflow_cli.compute.state import NEVER_US, Cells, States, moment_of
 from featureflow_cli.compute.views import Feature, Key, Merge, StateColumn, View
 from featureflow_cli.compute.windows import BEGINNING_US, default_resolution, window_start
 
@@ -51,10 +51,10 @@ def read(
 
 def is_present(view: View, newest_us: Ints, t_us: Ints) -> Bools:
     """Whether an event lies in clause 10's interval before `t_us`, by the newest event before it."""
-    known = newest_us != NEVER_US
+    known: Bools = newest_us != NEVER_US
     if view.ttl_us is None:
         return known
-    start = window_start(t_us, view.ttl_us, default_resolution(view.ttl_us))
+    start: Ints = window_start(t_us, view.ttl_us, default_resolution(view.ttl_us))
     for feature in view.features:
         start = np.minimum(start, window_starts(feature, t_us))
     return known & (newest_us >= start)
@@ -98,10 +98,7 @@ def _seen(column: StateColumn, cells: Cells, start_us: Ints, end_us: Ints | None
     """The cells that lie in [start, end) of their state."""
     if not len(cells) or column.merge is Merge.DECAY:
         return cells
-    if column.is_tiled:
-        moment = cells.tile
-    else:
-        moment = cells.key if column.key is Key.TIME else cells.value
+    moment = moment_of(column, cells)
     inside = moment >= start_us[cells.state]
     if end_us is not None:
         inside &= moment < end_us[cells.state]

@@ -202,24 +202,20 @@ def _single(mapped: str, original: str) -> str:
 
 
 @lru_cache(maxsize=256)
-def _like_pattern(pattern: str, escape: str | None) -> re.Pattern[str] | None:
-    """`%` any text, `_` one character; None where the pattern ends within an escape."""
+def _like_pattern(pattern: str, escape: str | None) -> re.Pattern[str]:
+    """`%` any text, `_` one character, and what follows the escape character stands for itself."""
     parts: list[str] = []
     characters = iter(pattern)
     for character in characters:
         if character == escape:
-            following = next(characters, None)
-            if following is None:
-                return None
-            parts.append(re.escape(following))
+            parts.append(re.escape(next(characters)))  # the parser lets no pattern end within an escape
         else:
             parts.append({"%": ".*", "_": "."}.get(character) or re.escape(character))
     return re.compile("".join(parts), re.DOTALL)
 
 
-def like_matches(text: str, pattern: str, escape: Value) -> bool | None:
-    compiled = _like_pattern(pattern, None if escape is None else str(escape))
-    return None if compiled is None else compiled.fullmatch(text) is not None
+def like_matches(text: str, pattern: str, escape: Value) -> bool:
+    return _like_pattern(pattern, None if escape is None else str(escape)).fullmatch(text) is not None
 
 
 def substr(text: str, start: int, length: int | None = None) -> str:
@@ -239,7 +235,7 @@ def replace(text: str, old: str, new: str) -> str:
 
 def split_part(text: str, separator: str, number: int) -> str:
     """The `number`-th part from 1, or from the end where negative; empty where there is none."""
-    parts = text.split(separator) if separator else [text]
+    parts = text.split(separator)
     at = number - 1 if number > 0 else len(parts) + number
     return parts[at] if number and 0 <= at < len(parts) else ""
 

@@ -28,7 +28,8 @@ def row_text(values: Sequence[Value], deleted: bool) -> str:
 def state_texts(view: View, projected: Any) -> Any:
     """created_timestamp and canonical text of each projected row (columns `l0…`, `created`, `deleted`)."""
     columns = [
-        _plain(projected.column(f"l{place}"), column_type) for place, (_, column_type) in enumerate(view.latest)
+        _plain(projected.column(f"l{place}"), column_type)
+        for place, (_, column_type) in enumerate(view.latest)
     ]
     created = projected.column("created").to_pylist()
     deleted = projected.column("deleted").to_pylist()
@@ -46,7 +47,8 @@ def columns_of_rows(view: View, texts: Any) -> tuple[list[Any], Bools]:
     none = [None] * len(view.latest) + [False]
     rows = [none if text is None else orjson.loads(text[_CREATED_DIGITS:]) for text in texts.to_pylist()]
     columns = [
-        _typed([row[place] for row in rows], column_type) for place, (_, column_type) in enumerate(view.latest)
+        _typed([row[place] for row in rows], column_type)
+        for place, (_, column_type) in enumerate(view.latest)
     ]
     return columns, np.array([row[-1] for row in rows], np.bool_)
 
@@ -71,6 +73,8 @@ def _typed(values: list[Any], column_type: ColumnType) -> Any:
     if column_type.name == "date":
         return pa.array(values, pa.int32()).cast(arrow_type(column_type))
     if column_type.element is not None and column_type.element.name in {"decimal", "timestamp", "date"}:
-        inner = {"decimal": pa.string(), "timestamp": pa.int64(), "date": pa.int32()}[column_type.element.name]
+        inner = {"decimal": pa.string(), "timestamp": pa.int64(), "date": pa.int32()}[
+            column_type.element.name
+        ]
         return pa.array(values, pa.list_(inner)).cast(arrow_type(column_type))
     return pa.array(values, arrow_type(column_type))

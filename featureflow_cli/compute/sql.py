@@ -24,7 +24,9 @@ def projection_sql(view: View, relation: str, *, positions: bool = False) -> str
     columns += [f"{_operand(operand)} AS x{place}" for place, operand in enumerate(view.operands)]
     if view.latest:
         columns += [f"{quoted(name)} AS l{place}" for place, (name, _) in enumerate(view.latest)]
-        created = f"epoch_us({quoted(source.created_timestamp)})" if source.created_timestamp else "NULL::BIGINT"
+        created = (
+            f"epoch_us({quoted(source.created_timestamp)})" if source.created_timestamp else "NULL::BIGINT"
+        )
         columns += [f"{created} AS created", f"{_mask(view.deleted) if view.deleted else 'false'} AS deleted"]
     if positions:
         columns += ["_partition", "_offset"]
@@ -41,4 +43,6 @@ def _mask(expression: Expr) -> str:
 
 def _operand(expression: Expr) -> str:
     text = expression_sql(expression)
-    return f"CASE WHEN strlen({text}) <= {MAX_TEXT_BYTES} THEN {text} END" if expression.type == STRING else text
+    return (
+        f"CASE WHEN strlen({text}) <= {MAX_TEXT_BYTES} THEN {text} END" if expression.type == STRING else text
+    )

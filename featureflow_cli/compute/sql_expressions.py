@@ -5,6 +5,7 @@ time zone or an INTERVAL. What overflows, divides by zero or does not fit is nul
 """
 
 from collections.abc import Callable, Sequence
+from decimal import Decimal
 from zlib import crc32
 
 from featureflow_cli.compute import calendar, row_casts
@@ -238,23 +239,19 @@ def _trim(expr: Expr, args: list[str]) -> str:
 
 
 def _substr(expr: Expr, args: list[str]) -> str:
-    """Places are brought within what no text is longer than, so that sums of them cannot overflow."""
-    far = 2**40
-    start = f"greatest(least({args[1]}, {far}), -{far})"
-    if len(args) == 3:
-        length = f"greatest(least({args[2]}, {far}), -{far})"
-        ends: Callable[[str, str], str] = lambda text, first: f"{first} + {length}"  # noqa: E731
-    else:
-        ends = lambda text, first: f"length({text}) + 1"  # noqa: E731
+    """Places are HUGEINT while they are summed up: none overflows."""
+    text, start = args[0], f"CAST({args[1]} AS HUGEINT)"
 
-    def within(text: str, place: str) -> str:
-        first = f"(CASE WHEN {place} < 0 THEN length({text}) + 1 + {place} ELSE {place} END)"
-        count = f"least({ends(text, first)}, length({text}) + 1) - greatest({first}, 1)"
-        return f"substring({text}, least(greatest({first}, 1), length({text}) + 1), greatest({count}, 0))"
+    def within(v: str, place: str) -> str:
+        first = f"CASE WHEN {place} < 0 THEN length({v}) + 1 + {place} ELSE {place} END"
+        end = f"({first}) + {args[2]}" if len(args) == 3 else f"length({v}) + 1"
+        low = f"least(greatest({first}, 1), length({v}) + 1)"
+        high = f"least(greatest({end}, 1), length({v}) + 1)"
+        return f"substring({v}, CAST({low} AS BIGINT), CAST(greatest({high} - {low}, 0) AS BIGINT))"
 
-    body = _with(args[0], lambda text: _with(start, lambda place: within(text, place)))
-    nulls = [args[1], *args[2:]]
-    return f"CASE WHEN {' AND '.join(f'{each} IS NOT NULL' for each in nulls)} THEN {body} END"
+    body = _with(text, lambda v: _with(start, lambda place: within(v, place)))
+    given = " AND ".join(f"{each} IS NOT NULL" for each in args[1:])
+    return f"CASE WHEN {given} THEN {body} END"
 
 
 # --- moments
@@ -267,7 +264,7 @@ def moment_sql(moment: str) -> str:
 
 
 def _date_part(expr: Expr, args: list[str]) -> str:
-    return f"date_part('{expr.value}', {moment_sql(args[0])})"
+    return f"CAST(date_part('{expr.value}', {moment_sql(args[0])}) AS BIGINT)"  # of a constant null: a DOUBLE
 
 
 def _date_trunc(expr: Expr, args: list[str]) -> str:
@@ -299,8 +296,11 @@ def _moment_of_text(text: str) -> str:
 
 
 def _date_of_text(text: str) -> str:
-    day = f"regexp_full_match({{v}}, '{row_casts.DATE_TEXT}') AND {{v}} >= '0001'"
-    return _with(text, lambda v: f"CASE WHEN {day.format(v=v)} THEN TRY_CAST({v} AS DATE) END")
+    def read(v: str) -> str:
+        is_date = f"regexp_full_match({v}, '{row_casts.DATE_TEXT}') AND {v} >= '0001'"
+        return f"CASE WHEN {is_date} THEN TRY_CAST({v} AS DATE) END"
+
+    return _with(text, read)
 
 
 def _moment_of_date(date: str) -> str:
@@ -315,7 +315,7 @@ def _cast(expr: Expr, args: list[str]) -> str:
     given, wanted, value = expr.args[0].type, expr.type, args[0]
     if wanted.name == "decimal":
         if given.name == "double":
-            value = f"CAST({value} AS VARCHAR)"
+            value = _with(value, _plain_text_of_double)
         if given.name == "string":
             return _matching(value, row_casts.DECIMAL_TEXT, sql_type(wanted))
         return f"TRY_CAST({value} AS {sql_type(wanted)})"
@@ -336,10 +336,23 @@ def _double_of_decimal(value: str, given: ColumnType) -> str:
     by_text = "CAST(CAST({v} AS VARCHAR) AS DOUBLE)"
     if given.scale > 22:
         return by_text.format(v=value)
-    exact = f"9007199254740992e-{given.scale}"
-    most = f"CAST('{exact}' AS {sql_type(given)})"
+    most = _literal(Decimal(2**53).scaleb(-given.scale), given)
     body = f"CASE WHEN {{v}} BETWEEN -{most} AND {most} THEN CAST({{v}} AS DOUBLE) ELSE {by_text} END"
     return _with(value, lambda v: body.format(v=v))
+
+
+def _plain_text_of_double(v: str) -> str:
+    """The shortest text without an exponent, where DuckDB 2.0 refuses more digits than the type has."""
+    text = f"CAST({v} AS VARCHAR)"
+    sign = f"CASE WHEN {v} < 0 THEN '-' ELSE '' END"
+    digits = f"replace(regexp_extract({text}, '([0-9.]+)e', 1), '.', '')"
+    exponent = f"CAST(regexp_extract({text}, 'e(.*)', 1) AS INTEGER)"
+    small = f"{sign} || '0.' || repeat('0', -{exponent} - 1) || {digits}"
+    large = f"{sign} || {digits} || repeat('0', {exponent} - length({digits}) + 1)"
+    return (
+        f"CASE WHEN NOT contains({text}, 'e') THEN {text} WHEN abs({v}) < 1 THEN {small} "
+        f"WHEN abs({v}) < 1e38 THEN {large} END"
+    )
 
 
 def _bool_of_text(text: str, _: ColumnType) -> str:

@@ -9,6 +9,7 @@ them can be told from it (laws: tests/laws/test_state.py).
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -140,7 +141,7 @@ def _lift_column(view: View, column: StateColumn, events: Events, moved: list[In
         events.entity[chosen],
         ts if column.is_tiled else np.full(len(chosen), BEGINNING_US, np.int64),
         _keys(column.key, operand, operand_type, ts),
-        _values(column.lift, operand, operand_type, ts),
+        _values(column, operand, operand_type, ts),
     )
 
 
@@ -158,7 +159,10 @@ def _keys(key: Key, operand: Coded | None, operand_type: ColumnType | None, ts: 
     return key_hash(known).view(np.int64)[index]
 
 
-def _values(lift_: Lift, operand: Coded | None, operand_type: ColumnType | None, ts: Ints) -> Ints:
+def _values(column: StateColumn, operand: Coded | None, operand_type: ColumnType | None, ts: Ints) -> Ints:
+    lift_ = column.lift
+    if lift_ is Lift.ONE and column.merge is Merge.DECAY:
+        return np.ones(len(ts)).view(np.int64)
     if lift_ is Lift.TIME:
         return ts
     if lift_ is Lift.ZERO:
@@ -189,6 +193,13 @@ def _settle(view: View, states: States) -> States:
     return States(states.count, tuple(columns), states.texts)
 
 
+def moment_of(column: StateColumn, cells: Cells) -> Ints:
+    """When each cell lies: its tile, or without tiles the time that it holds as its key or its value."""
+    if column.is_tiled:
+        return cells.tile
+    return cells.key if column.key is Key.TIME else cells.value
+
+
 def _aged(column: StateColumn, cells: Cells, newest: Ints) -> Cells:
     """Tiles as coarse as the age of the state's newest event allows; what no window can see any more dropped.
 
@@ -198,7 +209,7 @@ def _aged(column: StateColumn, cells: Cells, newest: Ints) -> Cells:
     if not len(cells) or not column.horizons:
         return cells
     now = newest[cells.state]
-    moment = cells.tile if column.is_tiled else (cells.key if column.key is Key.TIME else cells.value)
+    moment = moment_of(column, cells)
     forever = any(width_us is None for width_us, _ in column.horizons)
     if not column.is_tiled:
         if forever or column.merge is Merge.DECAY:
@@ -363,7 +374,7 @@ def _among_smallest(moment: Ints, hashes: Any, limit: int) -> Bools:
     smallest = np.empty(0, np.uint64)
     order = np.argsort(-moment, kind="stable")
     bounds = np.flatnonzero(np.concatenate([[True], np.diff(moment[order]) != 0, [True]]))
-    for start, end in zip(bounds[:-1], bounds[1:], strict=True):
+    for start, end in pairwise(bounds.tolist()):
         rows = order[start:end]
         if len(smallest) == limit and hashes[rows].min() > smallest[-1]:
             continue

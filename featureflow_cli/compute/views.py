@@ -172,7 +172,7 @@ class View:
 
 @dataclass(frozen=True)
 class OnDemand:
-    """An expression over `view.feature` columns, `request` columns and `as_of`. Its columns are named `view.feature`."""
+    """An expression over features (columns named `view.feature`), `request` columns and `as_of`."""
 
     name: str
     expr: Expr

@@ -4,7 +4,10 @@ A window of width W read at T covers [floor(T - W, resolution), T). The resoluti
 spec/ladder.py, whose names are passed on here.
 """
 
+from __future__ import annotations
+
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeVar
 
 from featureflow_cli.spec.ladder import EXACT_US, LADDER_US, default_resolution
 
@@ -22,6 +25,14 @@ BEGINNING_US = -(2**63) + 1
 """Before every event: where a `forever` window starts. (The smallest int64 itself is kept for 'no event'.)"""
 
 
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    Moment = TypeVar("Moment", int, npt.NDArray[np.int64])
+    """One moment, or a column of them."""
+
+
 @dataclass(frozen=True, order=True)
 class Window:
     """`width_us` is None for `forever`; `text` is what the user wrote and `{window}` stands for."""
@@ -37,7 +48,7 @@ class Window:
         )
 
 
-def window_start(t_us: int, width_us: int, resolution_us: int) -> int:
+def window_start(t_us: Moment, width_us: int, resolution_us: int) -> Moment:
     """floor(t - width, resolution); works on int64 numpy arrays as well (`//` floors in both)."""
     return (t_us - width_us) // resolution_us * resolution_us
 
