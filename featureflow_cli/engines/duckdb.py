@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from featureflow_cli.errors import FeatureflowError, StoreUnavailable
-from featureflow_cli.spec.types import ColumnType
 
 if TYPE_CHECKING:
     import duckdb
@@ -169,32 +168,6 @@ class Engine:
 
     def _relation(self, sql: str, parameters: Mapping[str, Parameter] | None) -> "duckdb.DuckDBPyRelation":
         return self._connection.sql(sql, params=dict(parameters) if parameters else None)
-
-
-def sql_type(column_type: ColumnType) -> str:
-    """DuckDB's name of a column type; timestamps are TIMESTAMPTZ (microseconds)."""
-    if column_type.element is not None:
-        return f"{sql_type(column_type.element)}[]"
-    if column_type.name == "decimal":
-        return f"DECIMAL({column_type.precision},{column_type.scale})"
-    return {
-        "bool": "BOOLEAN",
-        "int64": "BIGINT",
-        "double": "DOUBLE",
-        "string": "VARCHAR",
-        "timestamp": "TIMESTAMPTZ",
-        "date": "DATE",
-    }[column_type.name]
-
-
-def quoted(name: str) -> str:
-    """`name` as an SQL identifier."""
-    return '"' + name.replace('"', '""') + '"'
-
-
-def text(value: str) -> str:
-    """`value` as an SQL string literal."""
-    return "'" + value.replace("'", "''") + "'"
 
 
 def explained(error: Exception, sql: str) -> FeatureflowError:

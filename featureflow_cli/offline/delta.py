@@ -6,11 +6,14 @@ since, even where Delta itself would rebase. Whoever commits looks again, compar
 """
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+import random
+import re
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from featureflow_cli.errors import Conflict, StoreUnavailable, UsageError
 
@@ -20,6 +23,11 @@ if TYPE_CHECKING:
 
 CHECKPOINT_EVERY = 50
 """Commits between two checkpoints: what a reader that starts afresh has to read at most."""
+
+
+ATTEMPTS = 1000
+_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
+Answer = TypeVar("Answer")
 
 
 class Moved(Conflict):
@@ -181,6 +189,21 @@ class Table:
         return (self.root / file.path).stat().st_mtime_ns // 1_000_000
 
 
+def settled(table: Table, turn: Callable[[], Answer]) -> Answer:
+    """The answer of the first `turn` that is not overtaken; before each other one the table is looked at.
+
+    A turn compares with what `table` shows, and commits on that. Conflict after ATTEMPTS turns.
+    """
+    for attempt in range(ATTEMPTS):
+        try:
+            return turn()
+        except Moved:
+            time.sleep(random.uniform(0, 0.002 * min(attempt, 20)))  # noqa: S311 - no secret, only a spread
+            table.look()
+    message = f"{table.root}: {ATTEMPTS} commits in a row were overtaken by others"
+    raise Conflict(message, hint="raise `stream: {commit_interval: …}`")
+
+
 def local(path: str) -> Path:
     """The folder that `path` names; object storage is refused by name, not mistaken for a folder."""
     if "://" in path:
@@ -212,5 +235,11 @@ def reported(root: Path) -> Iterator[None]:
         message = f"{root}: another process has committed meanwhile"
         raise Moved(message, hint="look again, and repeat") from error
     except (DeltaError, OSError) as error:
-        message = f"the offline store does not answer: {error}"
+        message = f"the offline store does not answer: {plain(error)}"
         raise StoreUnavailable(message, at=os.fspath(root)) from error
+
+
+def plain(error: Exception) -> str:
+    """An error's text in one line: delta-rs draws a coloured tree of causes."""
+    lines = _COLOUR.sub("", str(error)).replace("↳", "").split("\n")
+    return ": ".join(line.strip() for line in lines if line.strip())

@@ -23,12 +23,15 @@ if TYPE_CHECKING:
 ROW_GROUP_ROWS = 122_880
 """DuckDB's own size: one thread scans one group, and skips it by its statistics."""
 
+LOG_BOUNDS = ("_partition", "_offset")
+
 
 @dataclass(frozen=True)
 class FileRef:
     """A listed file: its absolute path and what its rows lie between, both ends included.
 
-    A bound is None where the file has no statistics for it: then it may hold anything.
+    A bound is None where the file has no statistics for it: then it may hold anything; likewise `columns`, the
+    names of those that it has.
     """
 
     path: str
@@ -38,6 +41,7 @@ class FileRef:
     last_us: int | None
     partitions: tuple[int, int] | None
     offsets: tuple[int, int] | None
+    columns: frozenset[str] | None
 
     def may_hold(self, since_us: int | None, before_us: int | None) -> bool:
         """Whether a row with `since_us <= timestamp < before_us` can be in it (None: no bound)."""
@@ -52,10 +56,13 @@ class FileRef:
         )
 
 
-def write(root: Path, rows: "pa.Table", timestamp: str) -> list[DataFile]:
+def write(
+    root: Path, rows: "pa.Table", timestamp: str, bounded: Sequence[str] = LOG_BOUNDS
+) -> list[DataFile]:
     """Write `rows` (without `_day`) as one file a day of `timestamp`, sorted by it; nothing is listed yet.
 
-    StoreUnavailable when the disk refuses: then none of the files is left.
+    `bounded` are integer columns that get statistics beside the timestamp. StoreUnavailable when the disk
+    refuses: then none of the files is left.
     """
     import numpy as np
     import pyarrow.compute as pc
@@ -67,14 +74,17 @@ def write(root: Path, rows: "pa.Table", timestamp: str) -> list[DataFile]:
     try:
         for start, end in pairwise(cuts):
             if start < end:
-                written.append(write_day(root, rows.slice(start, end - start), timestamp, int(days[start])))
+                day_rows = rows.slice(start, end - start)
+                written.append(write_day(root, day_rows, timestamp, int(days[start]), bounded))
     except BaseException:
         remove(root, written)
         raise
     return written
 
 
-def write_day(root: Path, rows: "pa.Table", timestamp: str, day: int) -> DataFile:
+def write_day(
+    root: Path, rows: "pa.Table", timestamp: str, day: int, bounded: Sequence[str] = LOG_BOUNDS
+) -> DataFile:
     """Write one file of one day (days since the epoch); the rows are sorted by `timestamp`."""
     import pyarrow.parquet as pq
 
@@ -85,7 +95,7 @@ def write_day(root: Path, rows: "pa.Table", timestamp: str, day: int) -> DataFil
         place.parent.mkdir(parents=True, exist_ok=True)
         pq.write_table(rows, place, compression="zstd", row_group_size=ROW_GROUP_ROWS, store_schema=False)
         durable(place)
-        return DataFile(path, place.stat().st_size, date, statistics(rows, timestamp))
+        return DataFile(path, place.stat().st_size, date, statistics(rows, timestamp, bounded))
     except OSError as error:
         remove(root, [DataFile(path, 0, date, "")])
         message = f"cannot write to the offline store: {error}"
@@ -101,17 +111,17 @@ def remove(root: Path, files: Sequence[DataFile]) -> None:
             continue
 
 
-def statistics(rows: "pa.Table", timestamp: str) -> str:
+def statistics(rows: "pa.Table", timestamp: str, bounded: Sequence[str] = LOG_BOUNDS) -> str:
     """Delta's statistics of the columns that readers prune by."""
     import pyarrow.compute as pc
 
     lowest: dict[str, Any] = {}
     highest: dict[str, Any] = {}
-    for name in (timestamp, "_partition", "_offset"):
+    for name in (timestamp, *bounded):
         bounds = pc.min_max(rows.column(name).cast("int64")).as_py()
         show = format_timestamp if name == timestamp else int
         lowest[name], highest[name] = show(bounds["min"]), show(bounds["max"])
-    nulls = dict.fromkeys(lowest, 0)
+    nulls = {name: rows.column(name).null_count for name in rows.column_names}
     return json.dumps(
         {"numRecords": rows.num_rows, "minValues": lowest, "maxValues": highest, "nullCount": nulls}
     )
@@ -142,18 +152,31 @@ def listed(table: Table, timestamp: str) -> tuple[FileRef, ...]:
             last_us=times[1],
             partitions=None if None in partitions else partitions,
             offsets=None if None in offsets else offsets,
+            columns=held or None,
         )
-        for path, records, size, times, partitions, offsets in zip(
+        for path, records, size, times, partitions, offsets, held in zip(
             rows.column("path").to_pylist(),
             rows.column("num_records").to_pylist(),
             rows.column("size_bytes").to_pylist(),
             bounds(timestamp),
             bounds("_partition"),
             bounds("_offset"),
+            _columns(rows),
             strict=True,
         )
     ]
     return tuple(sorted(found, key=lambda file: file.path))
+
+
+def _columns(rows: "pa.Table") -> list[frozenset[str]]:
+    """Per file the columns that it has a count of nulls for: a file that is older than a column has none."""
+    prefix = "null_count."
+    counted = {
+        name.removeprefix(prefix): rows.column(name).is_valid().to_pylist()
+        for name in rows.column_names
+        if name.startswith(prefix)
+    }
+    return [frozenset(name for name, has in counted.items() if has[at]) for at in range(rows.num_rows)]
 
 
 def scan(

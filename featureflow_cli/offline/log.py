@@ -7,17 +7,14 @@ trimmed to what the table has not [trim]. What decides about events has a versio
 """
 
 import os
-import random
-import time
-from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
 from featureflow_cli.compute.views import Source
 from featureflow_cli.errors import Conflict, FeatureflowError, StoreUnavailable
-from featureflow_cli.offline import files
-from featureflow_cli.offline.delta import DataFile, Moved, Table, local
+from featureflow_cli.offline import compaction, files, memory
+from featureflow_cli.offline.delta import DataFile, Table, local, settled
 from featureflow_cli.offline.files import FileRef
 from featureflow_cli.offline.snapshots import MeaningMoved, Snapshot, Spans, trim
 from featureflow_cli.spec.types import arrow_type
@@ -30,7 +27,6 @@ __all__ = ["MeaningMoved", "OfflineLog", "Snapshot", "trim"]
 RESERVED = ("_partition", "_offset", "_ingested_at", "_day")
 BELOW_ZERO = (-1, -2)
 """The partitions that are not Kafka's: files, and replayed dead letters."""
-ATTEMPTS = 1000
 
 _MEANING = "featureflow.meaning"
 _ORDER = "featureflow.meaning_order"
@@ -40,10 +36,10 @@ _PARTITIONS = "featureflow/partitions"
 class OfflineLog:
     """The log of `source` in the folder `path`. For one thread; any number of processes may share the folder.
 
-    `meaning_order` numbers the applied versions of the source, for a table that is made new.
+    `meaning_order` numbers the applied versions of the definitions; None: whoever raises is the newest.
     """
 
-    def __init__(self, path: str, source: Source, *, meaning_order: int = 1) -> None:
+    def __init__(self, path: str, source: Source, *, meaning_order: int | None = None) -> None:
         self.root = local(path)
         self.source = source
         self._meaning_order = meaning_order
@@ -87,111 +83,82 @@ class OfflineLog:
         refuses: then nothing is visible, unless only the answer was lost, which `trim` settles as well.
         """
         self._check(rows, ends)
-        written: list[DataFile] | None = None
         table = self._look() or self._create()
-        for attempt in range(ATTEMPTS):
+        written: list[DataFile] = []
+
+        def turn() -> Snapshot:
             now = self._show(table)
-            try:
-                self._continues(now, ends, base)
-            except Conflict:
-                self._withdraw(table, written or [])
-                raise
+            self._continues(now, ends, base)
             if all(start == end for start, end in ends.values()):
                 return now
-            if written is None:
-                written = files.write(
-                    self.root, rows.select(self.schema.names).cast(self.schema), self._timestamp
-                )
-            try:
-                table.commit(written, self._transactions(now, ends))
-            except Moved:
-                time.sleep(random.uniform(0, 0.002 * min(attempt, 20)))  # noqa: S311 - who waits longer is no secret
-                table.look()
-                continue
+            if rows.num_rows and not written:
+                written.extend(files.write(self.root, judged, self._timestamp))
+            table.commit(written, self._transactions(now, ends))
             return self._committed(table, now, ends)
-        self._withdraw(table, written or [])
-        message = f"{self.root}: {ATTEMPTS} commits in a row were overtaken"
-        raise Conflict(message, hint="raise commit_interval")
+
+        judged = rows.select(self.schema.names).cast(self.schema)
+        try:
+            return settled(table, turn)
+        except (Conflict, StoreUnavailable):
+            self._withdraw(table, written)
+            raise
 
     def raise_meaning(self, base: Snapshot, order: int | None = None) -> Snapshot:
         """Make this source's meaning the one that may commit; the answer's ends are the new views' floor.
 
-        Where it already is, nothing is committed. `order` (default: the next) must exceed the table's: an
-        older meaning is refused with MeaningMoved, and so is one raised on a `base` that no longer holds.
+        Where it already is, nothing is committed. `order` (default: the log's own, or the next) must exceed
+        the table's: an older meaning is refused with MeaningMoved, as is one raised on an outdated `base`.
         """
         table = self._look() or self._create()
-        for _ in range(ATTEMPTS):
+
+        def turn() -> Snapshot:
             now = self._show(table)
             if now.meaning == self.source.meaning:
                 return now
-            raised = now.meaning_order + 1 if order is None else order
+            raised = order or self._meaning_order or now.meaning_order + 1
             if base.meaning_order not in (now.meaning_order, 0) or raised <= now.meaning_order:
                 message = f"source '{self.source.name}': a newer version of its definition has been applied"
                 raise MeaningMoved(message)
-            try:
-                self._widen(table)
-                table.set_properties({_MEANING: self.source.meaning, _ORDER: str(raised)})
-            except Moved:
-                table.look()
-                continue
+            self._widen(table)
+            table.set_properties({_MEANING: self.source.meaning, _ORDER: str(raised)})
             return self._show(table)
-        message = f"{self.root}: {ATTEMPTS} commits in a row were overtaken"
-        raise Conflict(message)
+
+        return settled(table, turn)
 
     def newest_us(self, snapshot: Snapshot, partition: int) -> int | None:
         """The greatest timestamp among the partition's rows; None where it has none."""
-        import pyarrow.compute as pc
-
-        newest: int | None = None
-        for file in sorted(snapshot.files, key=lambda file: file.last_us or 0, reverse=True):
-            if newest is not None and file.last_us is not None and file.last_us <= newest:
-                break
-            for batch in self._scan([file], [self._timestamp], pc.field("_partition") == partition):
-                if batch.num_rows:
-                    found = pc.max(batch.column(0).cast("int64")).as_py()
-                    newest = found if newest is None else max(newest, found)
-        return newest
+        return memory.newest_us(snapshot.files, self.schema.field(self._timestamp), partition)
 
     def recent(self, snapshot: Snapshot, partition: int, since_us: int) -> "pa.Table":
         """The memory of ids [memory]: `ts` and `id` of the partition's rows since `since_us`, in no order."""
-        import pyarrow as pa
-        import pyarrow.compute as pc
-
         if self.source.event_id is None:
             message = f"source '{self.source.name}' has no event_id"
             raise FeatureflowError(message)
-        moment = pa.scalar(since_us, pa.timestamp("us", tz="UTC"))
-        where = (
-            (pc.field("_partition") == partition)
-            & (pc.field(self._timestamp) >= moment)
-            & (pc.field("_offset") < snapshot.ends.get(partition, 0))
-        )
-        chosen = [file for file in snapshot.files if file.may_hold(since_us, None)]
-        names = [self._timestamp, self.source.event_id]
-        schema = pa.schema([self.schema.field(name) for name in names])
-        return pa.Table.from_batches(self._scan(chosen, names, where), schema).rename_columns(["ts", "id"])
+        ts, id = self.schema.field(self._timestamp), self.schema.field(self.source.event_id)
+        return memory.recent(snapshot, ts, id, partition, since_us)
 
     def rows(self, snapshot: Snapshot, partition: int, start: int, end: int) -> "pa.Table":
         """The partition's rows with `start <= offset < end`, in order of offset: for replays [log]."""
-        import pyarrow as pa
-        import pyarrow.compute as pc
+        return memory.rows(snapshot, self.schema, partition, start, end)
 
-        where = (
-            (pc.field("_partition") == partition)
-            & (pc.field("_offset") >= start)
-            & (pc.field("_offset") < min(end, snapshot.ends.get(partition, 0)))
-        )
-        chosen = [file for file in snapshot.files if file.may_hold_offsets(partition, start, end)]
-        return pa.Table.from_batches(self._scan(chosen, self.schema.names, where), self.schema).sort_by(
-            "_offset"
-        )
+    def compact(self, minimum: int = 2) -> tuple[int, int]:
+        """Join the small files of each day; answers (files before, files after) of those joined."""
+        import pyarrow as pa
+
+        table = self._look()
+        if table is None:
+            return (0, 0)
+        held = pa.schema([field for field in table.schema if field.name != "_day"])
+        return compaction.compact(table, held, self._timestamp, minimum)
+
+    def vacuum(self, retention_hours: int = 168) -> list[str]:
+        """Delete files that no version of that time lists; versions before it can no longer be read."""
+        table = self._look()
+        return [] if table is None else table.vacuum(retention_hours)
 
     @property
     def _timestamp(self) -> str:
         return self.source.timestamp_field
-
-    def _scan(self, chosen: list[FileRef], names: list[str], where: object) -> "Iterator[pa.RecordBatch]":
-        return files.scan(chosen, self.schema, names, where)
 
     def _look(self) -> Table | None:
         if self._table is None:
@@ -204,7 +171,7 @@ class OfflineLog:
         import pyarrow as pa
 
         schema = self.schema.append(pa.field("_day", pa.date32()))
-        properties = {_MEANING: self.source.meaning, _ORDER: str(self._meaning_order)}
+        properties = {_MEANING: self.source.meaning, _ORDER: str(self._meaning_order or 1)}
         self._table = Table.create(self.root, schema, properties)
         return self._table
 
@@ -263,10 +230,15 @@ class OfflineLog:
                 raise Conflict(message, hint="trim to the newest snapshot, and repeat")
 
     def _withdraw(self, table: Table, written: list[DataFile]) -> None:
-        """Remove the files of a refused commit, unless it was made after all and only its answer was lost."""
-        if written:
+        """Remove the files of a failed commit, unless it was made after all and only its answer was lost."""
+        if not written:
+            return
+        try:
+            table.look()
             known = set(table.files().column("path").to_pylist())
-            files.remove(self.root, [file for file in written if file.path not in known])
+        except StoreUnavailable:  # nobody can say: `vacuum` will
+            return
+        files.remove(self.root, [file for file in written if file.path not in known])
 
     def _check(self, rows: "pa.Table", ends: Spans) -> None:
         """The caller's part of the bargain, looked at once more: every row lies in its partition's span."""

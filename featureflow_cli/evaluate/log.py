@@ -1,0 +1,119 @@
+"""The accepted events of a source as a relation in the engine, wherever they lie (design.md 4 and 6).
+
+From the offline log (the files that one version lists, read where they lie), from tables that others keep
+(`batch`), or from both, cut at `until`: before it the history counts, from it on the log.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from featureflow_cli.compute.sql_expressions import quoted, sql_type, text_literal
+from featureflow_cli.compute.views import Source
+from featureflow_cli.engines.duckdb import Engine
+from featureflow_cli.offline.files import FileRef
+from featureflow_cli.offline.snapshots import Snapshot
+from featureflow_cli.spec.types import INT64, TIMESTAMP, ColumnType, arrow_type
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+
+def accepted(
+    engine: Engine,
+    source: Source,
+    snapshot: Snapshot | None,
+    in_place: "Iterable[pa.Table] | None" = None,
+    *,
+    name: str = "",
+    since_us: int | None = None,
+    before_us: int | None = None,
+    below: Mapping[int, int] | None = None,
+) -> str:
+    """Make a relation of the source's accepted events, and answer its name (default `accepted_SOURCE`).
+
+    Its columns are the source's and `_partition`, `_offset`, `_ingested_at`; timestamps are TIMESTAMPTZ in
+    microseconds. `in_place` yields the accepted events of the listed `batch` files (same columns): they pass
+    through once, into a temporary table that spills to disk. Kept are only events of
+    `since_us <= timestamp < before_us` and, of the partitions in `below`, only offsets below its ends; files
+    without any are not opened. An earlier relation of that name is replaced.
+    """
+    name = name or f"accepted_{source.name}"
+    engine.run(f"DROP VIEW IF EXISTS {quoted(name)}")
+    parts = []
+    if snapshot is not None and (source.streamed or in_place is None):
+        start = since_us if source.until_us is None else max(source.until_us, since_us or source.until_us)
+        conditions = [*_times(source, start, before_us), *_offsets(below)]
+        files = [file for file in snapshot.files if file.may_hold(start, before_us) and _below(file, below)]
+        parts.append(_selection(source, _scan(source, files), conditions))
+    if in_place is not None:
+        end = before_us if source.until_us is None else min(source.until_us, before_us or source.until_us)
+        table = _load(engine, source, in_place, f"{name}__in_place", _times(source, since_us, end))
+        parts.append(_selection(source, table, _offsets(below)))
+    engine.run(f"CREATE TEMP VIEW {quoted(name)} AS {' UNION ALL '.join(parts)}")
+    return quoted(name)
+
+
+def columns(source: Source) -> dict[str, ColumnType]:
+    """Names and types of an accepted event: the source's own, its position and when its source recorded it."""
+    return {**source.columns, "_partition": INT64, "_offset": INT64, "_ingested_at": TIMESTAMP}
+
+
+def _selection(source: Source, relation: str, conditions: Sequence[str]) -> str:
+    where = f" WHERE {' AND '.join(conditions)}" if conditions else ""
+    casts = [f"{quoted(name)}::{_sql_type(kind)} AS {quoted(name)}" for name, kind in columns(source).items()]
+    return f"SELECT {', '.join(casts)} FROM {relation}{where}"
+
+
+def _scan(source: Source, files: Sequence[FileRef]) -> str:
+    """The files as a relation in which each column of the source exists, null where a file is older than it."""
+    nothing = ", ".join(
+        f"NULL::{_sql_type(kind)} AS {quoted(name)}" for name, kind in columns(source).items()
+    )
+    if not files:
+        return f"(SELECT {nothing} WHERE false)"
+    paths = ", ".join(text_literal(file.path) for file in files)
+    alike = all(file.columns is not None and file.columns >= source.columns.keys() for file in files)
+    options = f"hive_partitioning = false, union_by_name = {'false' if alike else 'true'}"
+    scan = f"read_parquet([{paths}], {options})"
+    return scan if alike else f"(SELECT {nothing} WHERE false UNION ALL BY NAME SELECT * FROM {scan})"
+
+
+def _load(
+    engine: Engine, source: Source, tables: "Iterable[pa.Table]", name: str, conditions: Sequence[str]
+) -> str:
+    """The tables, which come once, as a temporary table of the events that the conditions keep."""
+    import pyarrow as pa
+
+    schema = pa.schema([(column, arrow_type(kind)) for column, kind in columns(source).items()])
+    batches = (batch for table in tables for batch in table.select(schema.names).cast(schema).to_batches())
+    reader = f"{name}__reader"
+    engine.register(reader, pa.RecordBatchReader.from_batches(schema, batches))
+    try:
+        selection = _selection(source, quoted(reader), conditions)
+        engine.run(f"CREATE OR REPLACE TEMP TABLE {quoted(name)} AS {selection}")
+    finally:
+        engine.unregister(reader)
+    return quoted(name)
+
+
+def _times(source: Source, since_us: int | None, before_us: int | None) -> list[str]:
+    """Conditions on the bare column: the scan skips row groups by them."""
+    column = quoted(source.timestamp_field)
+    bounds = ((">=", since_us), ("<", before_us))
+    return [f"{column} {sign} make_timestamptz({moment})" for sign, moment in bounds if moment is not None]
+
+
+def _offsets(below: Mapping[int, int] | None) -> list[str]:
+    if below is None:
+        return []
+    cases = " OR ".join(f"(_partition = {partition} AND _offset < {end})" for partition, end in below.items())
+    return [f"({cases or 'false'})"]
+
+
+def _below(file: FileRef, below: Mapping[int, int] | None) -> bool:
+    return below is None or any(file.may_hold_offsets(partition, 0, end) for partition, end in below.items())
+
+
+def _sql_type(column_type: ColumnType) -> str:
+    element = column_type.element
+    return sql_type(column_type) if element is None else f"{_sql_type(element)}[]"
