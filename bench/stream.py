@@ -1,0 +1,47 @@
+"""Events a second through `featureflow stream --once`: decoded, checked, de-duplicated, folded into the state of
+18 features, written online and offline, durably. The floor reads and decodes the same files and does no more.
+
+    python bench/stream.py --events 500000
+"""
+
+import argparse
+import tempfile
+import time
+from pathlib import Path
+
+from report import Figure, report, run, shop
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--events", type=int, default=500_000)
+    events = parser.parse_args().events
+    with tempfile.TemporaryDirectory() as folder:
+        project = Path(folder) / "shop"
+        start_up = shop(project, events)
+        floor = decode(project)
+        seconds = run(project, "stream", "--once")
+        again = run(project, "stream", "--once")
+    report(
+        "stream",
+        [
+            Figure("read and decode only", events, "events", floor, floor=True),
+            Figure("stream --once, without its start-up", events, "events", seconds - start_up),
+            Figure("stream --once, the whole process", events, "events", seconds),
+            Figure("the same again: nothing to do", events, "events", again),
+        ],
+    )
+
+
+def decode(project: Path) -> float:
+    """Seconds to read every event file into columns of the source's types."""
+    import pyarrow.parquet as pq
+
+    started = time.perf_counter()
+    for path in sorted((project / "data/events").glob("*.parquet")):
+        pq.read_table(path)
+    return time.perf_counter() - started
+
+
+if __name__ == "__main__":
+    main()
