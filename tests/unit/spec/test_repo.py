@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from featureflow_cli.compute.compiling import compile_repo
 from featureflow_cli.errors import DefinitionError, FeatureflowError, NotFound, UsageError
+from featureflow_cli.spec.models import AGGREGATIONS
 from featureflow_cli.spec.repo import dump_definitions_json, load, load_definitions_json
 
 Write = Callable[[Mapping[str, str]], Path]
@@ -177,3 +179,15 @@ def test_nothing_heavy_is_imported_before_it_must() -> None:
     code = f"import sys, featureflow_cli.spec.repo; print([m for m in {heavy} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_every_aggregation_and_option_loads_and_compiles(repo: Write) -> None:
+    here = Path(__file__).parent
+    texts = {name: (here / name).read_text(encoding="utf-8") for name in ("golden/base.yaml", "wide.yaml")}
+    loaded = load(repo({f"features/{Path(name).name}": text for name, text in texts.items()}), None, {})
+    written = {feature.aggregation for feature in loaded.definitions.feature_views[1].features or ()}
+    assert written == set(AGGREGATIONS)
+    types = dict(compile_repo(loaded.config, loaded.definitions).views["wide"].outputs)
+    assert str(types["sum_exact_24h"]) == "decimal(38,2)"
+    assert str(types["top_24h"]) == "list<string>"
+    assert load_definitions_json(dump_definitions_json(loaded.definitions)) == loaded.definitions
