@@ -1,0 +1,137 @@
+"""Raw batches become rows of the source's schema; what does not fit becomes a letter, and the rest goes on.
+
+Nothing is lost: every event of the batch is either in the rows or in the letters (design.md 1.9 and 4, Bad
+input).
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from featureflow_cli.compute.views import Source
+from featureflow_cli.sources import json_messages, letters
+from featureflow_cli.sources.batches import Decoded, RawBatch
+from featureflow_cli.sources.fitting import Bools, fit
+from featureflow_cli.sources.letters import Letter, Reason, shown
+from featureflow_cli.sources.literals import ISO8601
+from featureflow_cli.sources.payloads import as_text, payloads
+from featureflow_cli.spec.types import arrow_type
+
+Ints = npt.NDArray[np.int64]
+
+
+def decode(batch: RawBatch, source: Source) -> Decoded:
+    """Any raw batch; its own letters are among the answer's."""
+    if isinstance(batch.content, pa.Table):
+        decoded = decode_table(batch.content, batch.offsets, source)
+    else:
+        decoded = decode_json(batch.content, batch.offsets, source)
+    if batch.letters.num_rows == 0:
+        return decoded
+    return Decoded(decoded.rows, letters.join([batch.letters, decoded.letters]))
+
+
+def decode_json(messages: Sequence[bytes], offsets: Ints, source: Source) -> Decoded:
+    """JSON objects, one a message; the payload of a letter is the message as it came."""
+    parts, broken = json_messages.read(messages, source)
+    decoded = [
+        _decode_columns(part.columns, offsets[part.rows], source, partial(_messages_at, messages, part.rows))
+        for part in parts
+    ]
+    refused = letters.to_table(
+        [Letter(int(offsets[row]), reason, detail, messages[row]) for row, reason, detail in broken]
+    )
+    rows = pa.concat_tables([schema_of(source).empty_table(), *(one.rows for one in decoded)])
+    return Decoded(
+        rows if len(parts) < 2 else rows.sort_by("_offset"),
+        letters.join([refused, *(one.letters for one in decoded)]),
+    )
+
+
+def decode_table(table: Any, offsets: Ints, source: Source) -> Decoded:
+    """A table as a file holds it: a column's path is the name of a column, dots and all, or leads through
+    structs.
+
+    A column that the table has not is null. The payload of a letter is the row as JSON, so that it can be
+    replayed.
+    """
+    columns = {name: _at_path(table, path) for name, path in source.paths.items()}
+    return _decode_columns(columns, offsets, source, partial(payloads, columns, source))
+
+
+def schema_of(source: Source) -> Any:
+    """The schema of `Decoded.rows`."""
+    columns = [pa.field(name, arrow_type(column_type)) for name, column_type in source.columns.items()]
+    return pa.schema([*columns, pa.field("_offset", pa.int64())])
+
+
+def _decode_columns(
+    columns: Mapping[str, Any], offsets: Ints, source: Source, payloads_of: Callable[[Ints], list[bytes]]
+) -> Decoded:
+    """Rows that fit, and a letter for each that does not, about its first column that is wrong."""
+    fitted: list[Any] = []
+    names = list(source.columns)
+    wrong_type, missing = (np.full(len(offsets), len(names)) for _ in range(2))
+    for index, (name, column_type) in enumerate(source.columns.items()):
+        values, misfits = fit(columns[name], column_type, source.formats.get(name, ISO8601))
+        fitted.append(values)
+        wrong_type[misfits] = np.minimum(wrong_type[misfits], index)
+        if name in source.not_null and values.null_count:
+            empty = values.is_null().to_numpy(zero_copy_only=False) & ~misfits
+            missing[empty] = np.minimum(missing[empty], index)
+    first = np.where(wrong_type < len(names), wrong_type, missing)
+    rows = pa.table([*fitted, pa.array(offsets, pa.int64())], schema=schema_of(source))
+    bad: Bools = first < len(names)
+    if not bad.any():
+        return Decoded(rows, letters.BATCH_SCHEMA.empty_table())
+    at = np.flatnonzero(bad)
+    refused = [
+        _refusal(columns, source, int(row), names[first[row]], bool(wrong_type[row] < len(names)))
+        for row in at
+    ]
+    found = [
+        Letter(int(offsets[row]), reason, detail, payload)
+        for row, (reason, detail), payload in zip(at, refused, payloads_of(at), strict=True)
+    ]
+    return Decoded(rows.filter(pa.array(~bad)), letters.to_table(found))
+
+
+def _refusal(
+    columns: Mapping[str, Any], source: Source, row: int, name: str, misfit: bool
+) -> tuple[Reason, str]:
+    if not misfit:
+        return Reason.NULL, f"column '{name}' is null"
+    text = shown(as_text(columns[name][row]))
+    return Reason.WRONG_TYPE, f"column '{name}': {text} is not {source.columns[name]}"
+
+
+def _messages_at(messages: Sequence[bytes], rows: Ints, within: Ints) -> list[bytes]:
+    return [messages[row] for row in rows[within]]
+
+
+def _at_path(table: Any, path: tuple[str, ...]) -> Any:
+    """The column at a path: nulls where there is none, and structs, which fit nothing, where it leads
+    nowhere.
+    """
+    whole = ".".join(path)
+    if whole in table.column_names:
+        return _column(table, whole)
+    if len(path) == 1 or path[0] not in table.column_names:
+        return pa.nulls(table.num_rows)
+    here = _column(table, path[0])
+    for name in path[1:]:
+        if not pa.types.is_struct(here.type):
+            return pc.if_else(here.is_valid(), pc.make_struct(here), None)
+        if here.type.get_field_index(name) < 0:
+            return pa.nulls(table.num_rows)
+        here = pc.struct_field(here, name)
+    return here
+
+
+def _column(table: Any, name: str) -> Any:
+    return table.column(name).combine_chunks()
