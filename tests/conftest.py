@@ -1,4 +1,4 @@
-"""Hypothesis profiles: quick while writing, thorough and repeatable in CI; HYPOTHESIS_PROFILE chooses."""
+"""Hypothesis profiles: quick while writing, repeatable in CI, long to hunt; HYPOTHESIS_PROFILE chooses."""
 
 import os
 
@@ -7,4 +7,5 @@ from hypothesis import HealthCheck, settings
 COMMON = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow]}
 settings.register_profile("dev", max_examples=50, **COMMON)
 settings.register_profile("ci", max_examples=200, derandomize=True, print_blob=True, **COMMON)
+settings.register_profile("hunt", max_examples=3000, **COMMON)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE") or ("ci" if os.environ.get("CI") else "dev"))

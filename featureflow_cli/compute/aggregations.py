@@ -13,7 +13,16 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from featureflow_cli.compute.codes import LIMB_BITS, LIMB_MASK, Bools, Doubles, Ints, decimals, uncode
+from featureflow_cli.compute.codes import (
+    LIMB_BITS,
+    Bools,
+    Doubles,
+    Ints,
+    carry,
+    decimals,
+    limb_doubles,
+    uncode,
+)
 from featureflow_cli.compute.partials import (
     NO_REASON,
     OVERFLOW,
@@ -120,14 +129,8 @@ def _mean_partials(operand: ColumnType | None) -> tuple[Partial, ...]:
 
 def words_of(columns: list[Scalars]) -> tuple[Ints, Ints, Bools]:
     """(low word, high word, fits 128 bits) of exact sums held in limb columns, lowest first."""
-    parts = [column.value for column in columns]
-    carried, carry = [], np.zeros(len(parts[0]), np.int64)
-    for limb in parts[:-1]:
-        total = limb + carry
-        carried.append(total & LIMB_MASK)
-        carry = total >> LIMB_BITS
-    top = parts[-1] + carry
-    if len(parts) == 2:
+    *carried, top = carry([column.value for column in columns])
+    if len(columns) == 2:
         return carried[0] | (top << LIMB_BITS), top >> LIMB_BITS, np.ones(len(top), np.bool_)
     fits = (top >= -(2**31)) & (top < 2**31)
     return carried[0] | (carried[1] << LIMB_BITS), carried[2] | (top << LIMB_BITS), fits
@@ -135,8 +138,7 @@ def words_of(columns: list[Scalars]) -> tuple[Ints, Ints, Bools]:
 
 def exact_doubles(columns: list[Scalars], operand: ColumnType) -> Doubles:
     """Exact sums as doubles."""
-    scaled = sum(column.value * 2.0 ** (LIMB_BITS * place) for place, column in enumerate(columns))
-    return np.asarray(scaled / 10.0**operand.scale, np.float64)
+    return limb_doubles([column.value for column in columns]) / 10.0**operand.scale
 
 
 def _sum(partials: Partials, asked: Asked) -> Finalized:

@@ -9,6 +9,7 @@
 | decimal(p>18, s) | the same, of `wide_text`: zero-padded, so that text order is number order |
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
@@ -116,8 +117,7 @@ def numbers(coded: Coded, column_type: ColumnType) -> Doubles:
     if column_type.name == "double":
         return code_doubles(coded.codes)
     if coded.words is not None:
-        high = coded.words[:, 1].view(np.int64).astype(np.float64)
-        return (high * 2.0**64 + coded.words[:, 0].astype(np.float64)) / 10.0**column_type.scale
+        return limb_doubles(limbs(coded)) / 10.0**column_type.scale
     return coded.codes / 10.0**column_type.scale if column_type.scale else coded.codes.astype(np.float64)
 
 
@@ -127,6 +127,26 @@ def limbs(coded: Coded) -> tuple[Ints, ...]:
         return coded.codes & LIMB_MASK, coded.codes >> LIMB_BITS
     low, high = coded.words[:, 0].view(np.int64), coded.words[:, 1].view(np.int64)
     return low & LIMB_MASK, (low >> LIMB_BITS) & LIMB_MASK, high & LIMB_MASK, high >> LIMB_BITS
+
+
+def carry(parts: Sequence[Ints]) -> list[Ints]:
+    """Sums of limbs, lowest first, with every limb but the last brought into [0, 2^32)."""
+    carried, over = [], np.zeros(len(parts[0]), np.int64)
+    for part in parts[:-1]:
+        total = part + over
+        carried.append(total & LIMB_MASK)
+        over = total >> LIMB_BITS
+    return [*carried, parts[-1] + over]
+
+
+def limb_doubles(parts: Sequence[Ints]) -> Doubles:
+    """Sums of limbs as doubles. A negative one goes by its magnitude, so that no two large limbs cancel."""
+    negative = carry(parts)[-1] < 0
+    magnitude = carry([np.where(negative, -part, part) for part in parts])
+    total = np.zeros(len(negative))
+    for part in reversed(magnitude):
+        total = total * 2.0**LIMB_BITS + part
+    return np.where(negative, -total, total)
 
 
 def decimals(low: npt.NDArray[np.uint64], high: Ints, valid: Bools, column_type: ColumnType) -> Any:

@@ -205,21 +205,32 @@ def compiled(written: models.Definitions) -> Repo:
 class Case:
     """A view, events of its source in order of arrival, a moment, and an entity that may be among them."""
 
+    written: models.FeatureView
     view: View
     events: tuple[Event, ...]
     t_us: int
     key: EntityKey
 
+    def __repr__(self) -> str:
+        events = [
+            {name: value for name, value in event.items() if value is not None} for event in self.events
+        ]
+        written = self.written.model_dump(exclude_defaults=True, mode="json")
+        return f"Case({written},\n  events={events},\n  t_us={self.t_us}, key={self.key})"
+
+    def _repr_pretty_(self, printer: Any, _cycle: bool) -> None:
+        printer.text(repr(self))
+
 
 @st.composite
 def cases(draw: st.DrawFn, *, latest: bool = True, rank: bool = True, most: int = 25) -> Case:
-    repo = compiled(draw(definitions(most=1, latest=latest, rank=rank)))
-    view = repo.views["v0"]
+    written = draw(definitions(most=1, latest=latest, rank=rank))
+    view = compiled(written).views["v0"]
     t_us = draw(moments())
     least = draw(st.sampled_from([0, 4, most // 2]))
     events = draw(st.lists(rows_of([view], [t_us]), min_size=least, max_size=most))
     key = draw(st.tuples(*(values_of(each.column, each.type).filter(_is_there) for each in view.join_keys)))
-    return Case(view, tuple(events), t_us, key)
+    return Case(written.feature_views[0], view, tuple(events), t_us, key)
 
 
 def _is_there(value: Value) -> bool:
