@@ -69,22 +69,23 @@ step "Do the values that are served agree with those that are trained on?"
 run featureflow check-skew
 
 step "One vector from the shell, and the same one over HTTP"
-run featureflow get --service ranking_v1 --entity user_id=1 --entity item_id=1
+run featureflow get --service ranking_v1 --entity user_id=587 --entity item_id=14
 printf '%s$ featureflow serve --port %s &%s\n' "$bold" "$port" "$plain"
 featureflow serve --port "$port" >data/serve.log 2>&1 &
 server=$!
 wait_until_ready
-ask /features/vector '{"service": "ranking_v1", "entities": {"user_id": 1, "item_id": 1}}'
+ask /features/vector '{"service": "ranking_v1", "entities": {"user_id": 587, "item_id": 14}}'
 kill "$server"
 wait "$server" || true
 server=""
 
+yesterday="$(python -c 'from datetime import *; print((datetime.now(UTC) - timedelta(days=1)).strftime("%FT%TZ"))')"
 cat <<END
 
 ${bold}All of it is in example_repo. Try next:${plain}
   source .venv/bin/activate && cd example_repo
   featureflow describe view/user_activity      what a view is made of, and who uses it
-  featureflow get --service ranking_v1 --entity user_id=1 --entity item_id=1 --at 2h-ago
+  featureflow get --service ranking_v1 --entity user_id=587 --entity item_id=14 --at $yesterday
   featureflow serve                            then open http://127.0.0.1:$port/docs
   \$EDITOR features/users.yaml                  change a window, then: featureflow plan
   featureflow init ~/my_features --template minimal
