@@ -20,10 +20,8 @@ def check_view(scope: Scope, path: Path, view: FeatureView) -> None:
         schema = columns_of(source)
         scope.condition((*path, "where"), view.where, schema)
         scope.condition((*path, "deleted"), view.deleted, schema)
-    if view.latest is not None:
-        outputs = _latest(scope, path, view, source)
-    else:
-        outputs = _features(scope, path, view, source)
+    of_kind = _features if view.latest is None else _latest
+    outputs = of_kind(scope, path, view, source)
     _ttl(scope, path, view)
     scope.outputs.setdefault(view.name, outputs)
 
