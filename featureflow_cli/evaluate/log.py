@@ -11,7 +11,7 @@ from featureflow_cli.compute.sql_expressions import quoted, sql_type, text_liter
 from featureflow_cli.compute.views import Source
 from featureflow_cli.engines.duckdb import Engine
 from featureflow_cli.offline.files import FileRef
-from featureflow_cli.offline.snapshots import Snapshot
+from featureflow_cli.offline.snapshots import Snapshot, Spans
 from featureflow_cli.spec.types import INT64, TIMESTAMP, ColumnType, arrow_type
 
 if TYPE_CHECKING:
@@ -28,27 +28,29 @@ def accepted(
     since_us: int | None = None,
     before_us: int | None = None,
     below: Mapping[int, int] | None = None,
+    above: Mapping[int, int] | None = None,
 ) -> str:
     """Make a relation of the source's accepted events, and answer its name (default `accepted_SOURCE`).
 
     Its columns are the source's and `_partition`, `_offset`, `_ingested_at`; timestamps are TIMESTAMPTZ in
     microseconds. `in_place` yields the accepted events of the listed `batch` files (same columns): they pass
     through once, into a temporary table that spills to disk. Kept are only events of
-    `since_us <= timestamp < before_us` and, of the partitions in `below`, only offsets below its ends; files
-    without any are not opened. An earlier relation of that name is replaced.
+    `since_us <= timestamp < before_us`, of the partitions in `below` at offsets below its ends, and at or past
+    those that `above` has; files without any are not opened. An earlier relation of that name is replaced.
     """
     name = name or f"accepted_{source.name}"
+    spans = None if below is None else {of: ((above or {}).get(of, -1), end) for of, end in below.items()}
     engine.run(f"DROP VIEW IF EXISTS {quoted(name)}")
     parts = []
     if snapshot is not None and (source.streamed or in_place is None):
         start = since_us if source.until_us is None else max(source.until_us, since_us or source.until_us)
-        conditions = [*_times(source, start, before_us), *_offsets(below)]
-        files = [file for file in snapshot.files if file.may_hold(start, before_us) and _below(file, below)]
+        conditions = [*_times(source, start, before_us), *_offsets(spans)]
+        files = [file for file in snapshot.files if file.may_hold(start, before_us) and _within(file, spans)]
         parts.append(_selection(source, _scan(source, files), conditions))
     if in_place is not None:
         end = before_us if source.until_us is None else min(source.until_us, before_us or source.until_us)
         table = _load(engine, source, in_place, f"{name}__in_place", _times(source, since_us, end))
-        parts.append(_selection(source, table, _offsets(below)))
+        parts.append(_selection(source, table, _offsets(spans)))
     engine.run(f"CREATE TEMP VIEW {quoted(name)} AS {' UNION ALL '.join(parts)}")
     return quoted(name)
 
@@ -103,15 +105,20 @@ def _times(source: Source, since_us: int | None, before_us: int | None) -> list[
     return [f"{column} {sign} make_timestamptz({moment})" for sign, moment in bounds if moment is not None]
 
 
-def _offsets(below: Mapping[int, int] | None) -> list[str]:
-    if below is None:
+def _offsets(spans: Spans | None) -> list[str]:
+    if spans is None:
         return []
-    cases = " OR ".join(f"(_partition = {partition} AND _offset < {end})" for partition, end in below.items())
-    return [f"({cases or 'false'})"]
+    cases = [
+        f"(_partition = {partition} AND _offset >= {start} AND _offset < {end})"
+        for partition, (start, end) in spans.items()
+    ]
+    return [f"({' OR '.join(cases) or 'false'})"]
 
 
-def _below(file: FileRef, below: Mapping[int, int] | None) -> bool:
-    return below is None or any(file.may_hold_offsets(partition, 0, end) for partition, end in below.items())
+def _within(file: FileRef, spans: Spans | None) -> bool:
+    return spans is None or any(
+        file.may_hold_offsets(partition, start, end) for partition, (start, end) in spans.items()
+    )
 
 
 def _sql_type(column_type: ColumnType) -> str:

@@ -28,8 +28,6 @@ RESERVED = ("_partition", "_offset", "_ingested_at", "_day")
 BELOW_ZERO = (-1, -2)
 """The partitions that are not Kafka's: files, and replayed dead letters."""
 
-REPLAYED_ROWS = 200_000
-
 _MEANING = "featureflow.meaning"
 _ORDER = "featureflow.meaning_order"
 _PARTITIONS = "featureflow/partitions"
@@ -138,17 +136,6 @@ class OfflineLog:
             raise FeatureflowError(message)
         ts, id = self.schema.field(self._timestamp), self.schema.field(self.source.event_id)
         return memory.recent(snapshot, ts, id, partition, since_us)
-
-    def rows(self, snapshot: Snapshot, partition: int, start: int, end: int) -> "pa.Table":
-        """The partition's rows with `start <= offset < end`, in order of offset."""
-        return memory.rows(snapshot, self.schema, partition, start, end)
-
-    def replay(
-        self, snapshot: Snapshot, partition: int, start: int, end: int, size: int = REPLAYED_ROWS
-    ) -> "Iterator[pa.Table]":
-        """The same in pieces [log]: in order, each of rows from files that hold about `size`."""
-        for first, last in memory.pieces(snapshot.files, partition, start, end, size):
-            yield self.rows(snapshot, partition, first, last)
 
     def compact(self, minimum: int = 2) -> tuple[int, int]:
         """Join the small files of each day; answers (files before, files after) of those joined."""

@@ -1,7 +1,6 @@
-"""What a worker that takes up a partition reads from the log: its newest moment, its ids, its rows (design.md 4)."""
+"""What a worker that takes up a partition reads from the log: its newest moment and its ids (design.md 4)."""
 
 from collections.abc import Sequence
-from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from featureflow_cli.offline.files import FileRef, scan
@@ -48,28 +47,6 @@ def recent(
         where,
     )
     return pa.Table.from_batches(found, pa.schema([timestamp, id])).rename_columns(["ts", "id"])
-
-
-def rows(snapshot: Snapshot, schema: "pa.Schema", partition: int, start: int, end: int) -> "pa.Table":
-    """The partition's rows below the snapshot's end with `start <= offset < end`, in order of offset."""
-    import pyarrow as pa
-
-    chosen = [file for file in snapshot.files if file.may_hold_offsets(partition, start, end)]
-    found = scan(chosen, schema, schema.names, _within(snapshot, partition, start, end))
-    return pa.Table.from_batches(found, schema).sort_by("_offset")
-
-
-def pieces(files: Sequence[FileRef], partition: int, start: int, end: int, size: int) -> list[tuple[int, int]]:
-    """Offsets [start, end) of a partition cut where files end, so that a piece lies in files of about `size` rows."""
-    chosen = [file for file in files if file.may_hold_offsets(partition, start, end)]
-    cuts, held = [start], 0
-    for file in sorted(chosen, key=lambda file: file.offsets or (start, end)):
-        held += file.rows
-        cut = end if file.offsets is None else file.offsets[1] + 1
-        if held >= size and cuts[-1] < cut < end:
-            cuts.append(cut)
-            held = 0
-    return list(pairwise([*cuts, end])) if start < end else []
 
 
 def _within(snapshot: Snapshot, partition: int, start: int, end: int) -> Any:
