@@ -123,8 +123,12 @@ class Project:
 
     def log_path(self, source: str) -> str:
         """Where the source's offline log lies; a local path is the project's own, a URL as it is."""
-        base = self.config.offline_store.path
-        return f"{base.rstrip('/')}/{source}" if "://" in base else os.fspath(self.root / base / source)
+        return self._offline(source)
+
+    @property
+    def letters_path(self) -> str:
+        """Where the dead letters of all sources lie; no source can have this name."""
+        return self._offline("dead-letters")
 
     @cached_property
     def online(self) -> "OnlineStore":
@@ -186,6 +190,10 @@ class Project:
             target=self.target,
             definitions_json=dump_definitions_json(after.definitions),
         )
+
+    def _offline(self, name: str) -> str:
+        base = self.config.offline_store.path
+        return f"{base.rstrip('/')}/{name}" if "://" in base else os.fspath(self.root / base / name)
 
     def _applied_definitions(self) -> Defined:
         applied = self.applied_or_none

@@ -1,7 +1,7 @@
-"""The files of a source, each listed once and for all before it is read (design.md 4, Files).
+"""What a source's own partitions hold, listed once and for all before it is read (design.md 4).
 
-A file's base offset is `ordinal << 40`. A listed file that changes is an error of whoever reads it: the
-manifest keeps what was listed.
+Files are one partition: a file's base offset is `ordinal << 40`. A listed file that changes is an error of
+whoever reads it: the manifest keeps what was listed. Replayed dead letters are another, one offset a letter.
 """
 
 from dataclasses import dataclass
@@ -39,3 +39,16 @@ class ListedFile:
     def end_offset(self) -> int:
         """The end of the partition once the file was wholly read: the next file's base."""
         return (self.ordinal + 1) << ORDINAL_SHIFT
+
+
+@dataclass(frozen=True)
+class Replay:
+    """A dead letter, given by its position, that is to be read again as the event `ordinal` of partition REPLAY.
+
+    `listed_us` is the time that its source recorded for it now: by it the future is judged.
+    """
+
+    ordinal: int
+    partition: int
+    offset: int
+    listed_us: int

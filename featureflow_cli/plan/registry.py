@@ -11,7 +11,7 @@ from pathlib import Path
 
 from featureflow_cli.errors import Conflict, NotFound, StoreUnavailable
 from featureflow_cli.plan.applied import Applied, Build, Version, ViewState
-from featureflow_cli.plan.manifest import ListedFile, SeenFile
+from featureflow_cli.plan.manifest import ListedFile, Replay, SeenFile
 from featureflow_cli.plan.registry_file import RegistryFile
 from featureflow_cli.times import format_timestamp
 
@@ -164,6 +164,30 @@ class Registry:
             )
             return listed + appended
 
+    def replays(self, source: str) -> list[Replay]:
+        """The dead letters of a source that were asked to be replayed, in order of ordinal without gaps."""
+        with self._file.reading() as connection:
+            return [] if connection is None else self._replays(connection, source)
+
+    def list_replays(self, source: str, positions: Sequence[tuple[int, int]], at_us: int) -> list[Replay]:
+        """Appends letters, given by (partition, offset), that are not listed yet; returns those appended."""
+        with self._file.writing() as connection:
+            listed = self._replays(connection, source)
+            known = {(replay.partition, replay.offset) for replay in listed}
+            fresh = [position for position in dict.fromkeys(positions) if position not in known]
+            appended = [
+                Replay(ordinal, partition, offset, at_us)
+                for ordinal, (partition, offset) in enumerate(fresh, start=len(listed))
+            ]
+            connection.executemany(
+                "INSERT INTO replays VALUES (?, ?, ?, ?, ?, ?, ?)",
+                [
+                    (*self._scope, source, replay.ordinal, replay.partition, replay.offset, at_us)
+                    for replay in appended
+                ],
+            )
+            return appended
+
     def _newest(self, connection: sqlite3.Connection) -> Applied | None:
         row = connection.execute(
             f"SELECT {_APPLIED} FROM applied WHERE project = ? AND target = ? ORDER BY version DESC LIMIT 1",
@@ -228,6 +252,14 @@ class Registry:
             (*self._scope, source),
         ).fetchall()
         return [ListedFile(*row) for row in rows]
+
+    def _replays(self, connection: sqlite3.Connection, source: str) -> list[Replay]:
+        rows = connection.execute(
+            "SELECT ordinal, letter_partition, letter_offset, listed_us FROM replays"
+            " WHERE project = ? AND target = ? AND source = ? ORDER BY ordinal",
+            (*self._scope, source),
+        ).fetchall()
+        return [Replay(*row) for row in rows]
 
 
 _APPLIED = "version, applied_us, applied_by, summary, definitions, allowed_future_us"

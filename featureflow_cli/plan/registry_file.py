@@ -36,6 +36,14 @@ MIGRATIONS = (
         UNIQUE (project, target, source, path)
     ) STRICT;
     """,
+    """
+    CREATE TABLE replays (
+        project TEXT NOT NULL, target TEXT NOT NULL, source TEXT NOT NULL, ordinal INTEGER NOT NULL,
+        letter_partition INTEGER NOT NULL, letter_offset INTEGER NOT NULL, listed_us INTEGER NOT NULL,
+        PRIMARY KEY (project, target, source, ordinal),
+        UNIQUE (project, target, source, letter_partition, letter_offset)
+    ) STRICT;
+    """,
 )
 """Script n brings a file of schema n to n + 1; `PRAGMA user_version` says which one it has."""
 
@@ -61,6 +69,9 @@ class RegistryFile:
                 if schema == 0:
                     yield None
                     return
+                if schema < len(MIGRATIONS):
+                    with self.writing():  # brings it up to date
+                        pass
                 connection.execute("BEGIN")
                 yield connection
 

@@ -184,6 +184,25 @@ def test_a_registry_of_a_newer_version_is_left_alone(registry: Registry):
             attempt()
 
 
+def test_a_registry_of_an_older_version_is_brought_up_to_date_when_read(registry: Registry):
+    record(registry, 0, a="f1")
+    connection = sqlite3.connect(registry.path)
+    connection.executescript("DROP TABLE replays; PRAGMA user_version = 1")
+    connection.close()
+    assert registry.replays("events") == []
+    assert registry.applied() is not None
+
+
+def test_a_letter_is_listed_for_replay_once(registry: Registry):
+    assert [replay.ordinal for replay in registry.list_replays("events", [(0, 7), (-1, 3)], 1)] == [0, 1]
+    again = registry.list_replays("events", [(-1, 3), (0, 8), (0, 8)], 2)
+    assert [(replay.ordinal, replay.partition, replay.offset, replay.listed_us) for replay in again] == [
+        (2, 0, 8, 2)
+    ]
+    assert [replay.ordinal for replay in registry.replays("events")] == [0, 1, 2]
+    assert registry.replays("other") == []
+
+
 def test_a_folder_that_cannot_be_made_is_explained(tmp_path: Path):
     (tmp_path / "data").write_text("a file where the folder should be")
     registry = Registry(tmp_path / "data" / "registry.db", "shop", None)

@@ -1,0 +1,165 @@
+"""`featureflow dead-letters list` and `featureflow dead-letters replay`."""
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from featureflow_cli.cli.invocation import invocation
+from featureflow_cli.cli.output import say, show, show_json, table
+from featureflow_cli.errors import NotFound, UsageError, did_you_mean
+from featureflow_cli.times import format_timestamp, parse_duration
+
+if TYPE_CHECKING:
+    from featureflow_cli.evaluate.project import Project
+
+Source = Annotated[str | None, typer.Option("--source", help="Only those of this source.")]
+Reason = Annotated[
+    str | None,
+    typer.Option("--reason", help="Only those refused for it: undecodable, wrong_type, null, future."),
+]
+Since = Annotated[
+    str | None, typer.Option("--since", metavar="DURATION", help="Only those of the last 15m, 24h, 7d.")
+]
+
+
+def list_letters(
+    ctx: typer.Context,
+    source: Source = None,
+    reason: Reason = None,
+    since: Since = None,
+    limit: Annotated[int, typer.Option(min=1, help="How many, newest last.")] = 50,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="All of each letter, payload included, as JSON.")
+    ] = False,
+) -> None:
+    """Events that were refused, and why; newest last.
+
+    Example: featureflow dead-letters list --reason wrong_type --since 24h
+    """
+    project = invocation(ctx).project()
+    letters = _letters(project, source, reason, since)
+    shown = letters[-limit:]
+    if as_json:
+        show_json(
+            [
+                {
+                    **letter,
+                    "recorded_at": _moment(letter["recorded_at"]),
+                    "lettered_at": _moment(letter["lettered_at"]),
+                }
+                for letter in shown
+            ]
+        )
+        return
+    if not letters:
+        say("No dead letters.")
+        return
+    rows = [
+        (
+            letter["source"],
+            f"{letter['partition']}:{letter['offset']}",
+            letter["reason"],
+            "yes" if letter["replayed"] else "no",
+            _moment(letter["lettered_at"])[:19],
+            letter["detail"],
+        )
+        for letter in shown
+    ]
+    show(table(["SOURCE", "POSITION", "REASON", "REPLAYED", "AT", "DETAIL"], rows))
+    counts: dict[str, int] = {}
+    for letter in letters:
+        counts[letter["reason"]] = counts.get(letter["reason"], 0) + 1
+    by_reason = ", ".join(f"{number:,} {reason}" for reason, number in sorted(counts.items()))
+    say(f"{len(letters):,} letters ({by_reason}); {len(shown):,} shown")
+
+
+def replay(
+    ctx: typer.Context,
+    source: Source = None,
+    reason: Reason = None,
+    since: Since = None,
+    position: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--position", metavar="PARTITION:OFFSET", help="Only this one; may be given several times."
+        ),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Report as JSON.")] = False,
+) -> None:
+    """Give refused events another try, as new events: `stream` takes them up, now or when it next runs.
+
+    Each letter is replayed once; what is refused again is a new letter, which may be replayed in turn.
+
+    Example: featureflow dead-letters replay --source user_events --reason wrong_type
+    """
+    project = invocation(ctx).project()
+    letters = [letter for letter in _letters(project, source, reason, since) if not letter["replayed"]]
+    if position:
+        letters = [letter for letter in letters if f"{letter['partition']}:{letter['offset']}" in position]
+    by_source: dict[str, list[tuple[int, int]]] = {}
+    for letter in letters:
+        by_source.setdefault(letter["source"], []).append((letter["partition"], letter["offset"]))
+    listed = {
+        name: len(project.registry.list_replays(name, positions, project.clock()))
+        for name, positions in by_source.items()
+    }
+    if as_json:
+        show_json({"replayed": listed})
+    elif not listed:
+        say("No dead letters to replay.")
+    else:
+        for name, number in listed.items():
+            show(f"{name}: {number:,} letters will be replayed")
+        say("Run: featureflow stream --once   (a stream that is running takes them up by itself)")
+
+
+def _letters(
+    project: "Project", source: str | None, reason: str | None, since: str | None
+) -> list[dict[str, Any]]:
+    """The letters that match, oldest first, with `replayed` and the payload as text."""
+    from featureflow_cli.offline.letters import DeadLetters
+    from featureflow_cli.sources.letters import Reason
+
+    sources = project.repo.sources
+    if source is not None and source not in sources:
+        what = f"there is no source '{source}'"
+        raise NotFound(what, hint=did_you_mean(source, sources) or f"one of: {', '.join(sources)}")
+    reasons = [each.value for each in Reason]
+    if reason is not None and reason not in reasons:
+        what = f"'{reason}' is no reason"
+        raise UsageError(what, hint=did_you_mean(reason, reasons) or f"one of: {', '.join(reasons)}")
+    found = DeadLetters(project.letters_path).read(
+        source=source, reason=reason, since_us=_since_us(project, since)
+    )
+    replayed = {
+        (name, replay.partition, replay.offset)
+        for name in set(found.column("source").to_pylist())
+        for replay in project.registry.replays(name)
+    }
+    columns = {
+        "lettered_at": found.column("lettered_at").cast("int64"),
+        "recorded_at": found.column("recorded_at").cast("int64"),
+    }
+    for name, column in columns.items():
+        found = found.set_column(found.column_names.index(name), name, column)
+    return [
+        {
+            **letter,
+            "payload": letter["payload"].decode(errors="replace"),
+            "replayed": (letter["source"], letter["partition"], letter["offset"]) in replayed,
+        }
+        for letter in found.to_pylist()
+    ]
+
+
+def _since_us(project: "Project", since: str | None) -> int | None:
+    if since is None:
+        return None
+    try:
+        return project.clock() - parse_duration(since)
+    except ValueError as err:
+        raise UsageError(str(err), at="--since", hint="write 15m, 24h or 7d") from err
+
+
+def _moment(moment_us: int) -> str:
+    return format_timestamp(moment_us)
