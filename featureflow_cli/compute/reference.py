@@ -24,6 +24,7 @@ from featureflow_cli.compute.reference_aggregations import (
     total_of,
 )
 from featureflow_cli.compute.rows import compile_row
+from featureflow_cli.compute.rowtext import row_text
 from featureflow_cli.compute.views import Feature, Side, Source, View
 from featureflow_cli.compute.windows import BEGINNING_US, presence_start, window_start
 from featureflow_cli.spec.expressions import Expr
@@ -71,8 +72,8 @@ def answer_of(view: View, known: Entities, entity_key: EntityKey, t_us: int) -> 
     if not seen:
         return absent
     if view.latest:
-        newest = max(seen, key=lambda event: _age(view.source, event))
-        if view.deleted is not None and evaluate(view.deleted, newest):
+        newest = max(seen, key=lambda event: _age(view, event))
+        if _is_deleted(view, newest):
             return absent
         return Answer("present", {name: finite(newest[name]) for name, _ in view.latest})
     values: dict[str, Value] = {}
@@ -109,14 +110,15 @@ def taken(view: View, side: Side, events: Sequence[Event], start_us: int, end_us
     return sorted(found)
 
 
-def _age(source: Source, event: Event) -> tuple[Value, ...]:
+def _age(view: View, event: Event) -> tuple[Value, ...]:
     """Orders rows: timestamp, created_timestamp (null before all others), the row's canonical text."""
-    created = None if source.created_timestamp is None else event[source.created_timestamp]
-    return event[source.timestamp_field], created is not None, created or 0, _row_text(source, event)
+    made = None if view.source.created_timestamp is None else event[view.source.created_timestamp]
+    text = row_text([event[name] for name, _ in view.latest], _is_deleted(view, event))
+    return time_us(view.source, event), made is not None, made or 0, text
 
 
-def _row_text(source: Source, event: Event) -> str:
-    return repr([event[name] for name in source.columns])
+def _is_deleted(view: View, event: Event) -> bool:
+    return view.deleted is not None and bool(evaluate(view.deleted, event))
 
 
 # --- one feature
