@@ -30,6 +30,7 @@ check: .venv/dev  ## Lint, format, types, and which room may import which
 	.venv/bin/lint-imports
 
 bench: .venv/dev  ## Measure streaming, datasets and serving, each against a floor of the same run
+	.venv/bin/python bench/cli.py
 	.venv/bin/python bench/stream.py
 	.venv/bin/python bench/dataset.py
 	.venv/bin/python bench/serve.py

@@ -70,7 +70,7 @@ def report(name: str, figures: list[Figure]) -> None:
     print(f"  {'':44}{'seconds':>9}{'per second':>16}{'of the floor':>15}")
     for figure in figures:
         share = "floor" if figure.floor else f"{floor.rate / figure.rate:.1f}x"
-        print(f"  {figure.name:44}{figure.seconds:9.2f}{figure.rate:12,.0f} {figure.unit:<10}{share:>8}")
+        print(f"  {figure.name:44}{figure.seconds:9.3f}{figure.rate:12,.0f} {figure.unit:<10}{share:>8}")
     RESULTS.mkdir(exist_ok=True)
     lines = [{**asdict(figure), "rate": figure.rate} for figure in figures]
     machine = {"cores": os.cpu_count(), "python": platform.python_version(), "machine": platform.machine()}
