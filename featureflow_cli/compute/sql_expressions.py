@@ -10,7 +10,14 @@ from zlib import crc32
 
 from featureflow_cli.compute import calendar, row_casts
 from featureflow_cli.spec.expressions import Expr
-from featureflow_cli.spec.types import DOUBLE, MAX_PRECISION, ColumnType, Value
+from featureflow_cli.spec.types import (
+    DOUBLE,
+    MAX_PRECISION,
+    NARROW_PRECISION,
+    ColumnType,
+    Value,
+    decimal_type,
+)
 
 Quote = Callable[[str], str]
 """A column's name as SQL."""
@@ -217,6 +224,12 @@ def _like(expr: Expr, args: list[str]) -> str:
 
 def _arithmetic(expr: Expr, args: list[str]) -> str:
     """Overflow is null; decimals come out at the type of the table, whatever DuckDB makes of them."""
+    if (
+        expr.op == "mul" and expr.type.precision > NARROW_PRECISION
+    ):  # DuckDB multiplies narrow ones in 64 bits
+        factor = expr.args[0].type
+        wide = decimal_type(max(NARROW_PRECISION + 1, factor.precision), factor.scale)
+        args = [f"CAST({args[0]} AS {sql_type(wide)})", args[1]]
     tried = f"TRY({_INTEGERS[expr.op].format(*args)})"
     return tried if expr.type.name == "int64" else f"TRY_CAST({tried} AS {sql_type(expr.type)})"
 
@@ -272,7 +285,10 @@ def _date_trunc(expr: Expr, args: list[str]) -> str:
 
 
 def _date_diff(expr: Expr, args: list[str]) -> str:
-    return f"date_diff('{expr.value}', {moment_sql(args[0])}, {moment_sql(args[1])})"
+    earlier, later = (moment_sql(arg) for arg in args)
+    if expr.value == "week":  # DuckDB's own counts from another day than Monday
+        return f"(date_diff('day', date_trunc('week', {earlier}), date_trunc('week', {later})) // 7)"
+    return f"date_diff('{expr.value}', {earlier}, {later})"
 
 
 _LOCAL = r"^[^ T]+([T ][0-9:.]+)?"

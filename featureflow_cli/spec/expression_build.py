@@ -66,7 +66,7 @@ def moment(text: str, column_type: ColumnType) -> Expr:
 
 def negated(arg: Expr) -> Expr:
     """-arg; a negated literal is a literal, for the smallest int64 has no positive."""
-    if arg.op != "literal" or not arg.type.is_number:
+    if arg.op != "literal" or arg.value in {None, -INT64_LIMIT} or not arg.type.is_number:
         return operation("neg", [arg])
     if isinstance(arg.value, Decimal):
         if arg.value == INT64_LIMIT and arg.type.scale == 0:
@@ -77,11 +77,9 @@ def negated(arg: Expr) -> Expr:
 
 
 def cast(arg: Expr, target: ColumnType) -> Expr:
-    """What `cast(arg as target)` spells; quoted text becomes a timestamp or date at once."""
+    """What `try_cast(arg as target)` spells, and `cast` of all but quoted text."""
     if arg.type in {target, NULL}:
         return converted(arg, target)
-    if arg.op == "literal" and arg.type == STRING and target in {TIMESTAMP, DATE}:
-        return moment(str(arg.value), target)
     if target.name not in CASTS[arg.type.name]:
         allowed = ", ".join(CASTS[arg.type.name])
         message = f"cannot cast {arg.type} to {target}: {arg.type.name} can become {allowed}"

@@ -35,19 +35,10 @@ _PLAIN: dict[str, str] = {
     "Floor": "floor", "Ceil": "ceil", "Sqrt": "sqrt", "Ln": "ln", "Exp": "exp", "Pow": "power",
     "Coalesce": "coalesce", "Greatest": "greatest", "Least": "least", "Lower": "lower", "Upper": "upper",
     "Length": "length", "Concat": "concat", "DPipe": "join", "Substring": "substr", "Replace": "replace",
-    "StartsWith": "starts_with", "EndsWith": "ends_with", "Contains": "contains", "SplitPart": "split_part",
+    "StartsWith": "starts_with", "EndsWith": "ends_with", "Contains": "contains",
 }  # fmt: skip
 """sqlglot's node -> our operation, where the arguments are the node's own, in order."""
-_ARGUMENTS = (
-    "this",
-    "start",
-    "delimiter",
-    "expression",
-    "expressions",
-    "length",
-    "part_index",
-    "replacement",
-)
+_ARGUMENTS = ("this", "start", "expression", "expressions", "length", "replacement")
 """Keys of a sqlglot node that hold arguments, in the order of the call."""
 _PARTS: dict[str, str] = {
     "Year": "year", "Quarter": "quarter", "Month": "month", "Week": "week", "Day": "day", "DayOfMonth": "day",
@@ -134,8 +125,8 @@ class _Checker:
             "Neg": lambda node: build.negated(self.check(node.this)), "Is": self._is, "In": self._in,
             "Between": self._between, "Like": self._like, "ILike": self._like, "Escape": self._escape,
             "Case": self._case, "If": self._if, "Nullif": self._nullif, "Round": self._round,
-            "Trim": self._trim, "Cast": self._cast, "TryCast": self._cast, "Extract": self._extract,
-            "TimestampTrunc": self._trunc, "DateTrunc": self._trunc, "DateDiff": self._diff,
+            "Trim": self._trim, "Cast": self._cast, "TryCast": self._try_cast, "Extract": self._extract,
+            "SplitPart": self._split_part, "TimestampTrunc": self._trunc, "DateTrunc": self._trunc, "DateDiff": self._diff,
             "Anonymous": self._named,
         }  # fmt: skip
 
@@ -222,8 +213,16 @@ class _Checker:
             if escape is not None:
                 raise _wrong(node, "ILIKE takes no ESCAPE", "write lower(s) LIKE pattern ESCAPE '…'")
             args = [build.operation("lower", [arg]) for arg in args]
+        if escape is not None:
+            self._whole_pattern(node, args[1], escape)
         found = build.operation("like", args, escape)
         return build.operation("not", [found]) if node.args.get("negate") else found
+
+    def _whole_pattern(self, node: exp.Expr, pattern: Expr, escape: str) -> None:
+        """A pattern with escapes is a literal, so that none of them can stand at its end."""
+        text = str(pattern.value).replace(escape * 2, "") if pattern.op == "literal" else escape
+        if text.endswith(escape):
+            raise _wrong(node, "LIKE … ESCAPE takes a pattern in quotes that does not end within an escape")
 
     def _escape(self, node: exp.Escape) -> Expr:
         escape = node.expression
@@ -266,7 +265,22 @@ class _Checker:
         side = str(node.args.get("position") or "").upper()
         return self._operation({"LEADING": "ltrim", "TRAILING": "rtrim"}.get(side, "trim"), [node.this])
 
+    def _split_part(self, node: exp.SplitPart) -> Expr:
+        separator = node.args["delimiter"]
+        if not (isinstance(separator, exp.Literal) and separator.is_string and separator.name):
+            raise _wrong(
+                separator, "split_part(s, separator, n) takes a separator in quotes, and not an empty one"
+            )
+        return self._operation("split_part", [node.this, separator, node.args["part_index"]])
+
     def _cast(self, node: exp.Cast) -> Expr:
+        """Quoted text is a timestamp or date at once, or wrong: `timestamp '…'` comes here too."""
+        arg, target = self.check(node.this), self._type(node.to)
+        if arg.op == "literal" and arg.type == STRING and target in {TIMESTAMP, DATE}:
+            return build.moment(str(arg.value), target)
+        return build.cast(arg, target)
+
+    def _try_cast(self, node: exp.TryCast) -> Expr:
         return build.cast(self.check(node.this), self._type(node.to))
 
     def _type(self, node: exp.DataType) -> ColumnType:

@@ -1,0 +1,321 @@
+"""Laws of expressions: DuckDB's SQL and the row evaluator give the same answers, to the last bit (design.md 1.15)."""
+
+import math
+import random
+import re
+import struct
+from collections.abc import Iterator
+from decimal import Decimal
+from typing import Any
+
+import pyarrow as pa
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from featureflow_cli.compute.rows import compile_row
+from featureflow_cli.compute.sql_expressions import expression_sql, sql_type
+from featureflow_cli.engines.duckdb import Engine
+from featureflow_cli.spec.expressions import Expr, ExpressionError, parse
+from featureflow_cli.spec.operations import DATE_PARTS, DATE_UNITS
+from featureflow_cli.spec.types import (
+    BOOL,
+    DATE,
+    DOUBLE,
+    INT64,
+    STRING,
+    TIMESTAMP,
+    ColumnType,
+    Value,
+    arrow_type,
+    decimal_type,
+)
+
+SCHEMA: dict[str, ColumnType] = {
+    "i": INT64, "j": INT64, "x": DOUBLE, "y": DOUBLE, "s": STRING, "u": STRING, "b": BOOL, "c": BOOL,
+    "t": TIMESTAMP, "r": TIMESTAMP, "d": DATE, "e": DATE,
+    "p": decimal_type(9, 2), "q": decimal_type(18, 4), "w": decimal_type(38, 10), "z": decimal_type(38, 0),
+    "f": decimal_type(38, 38), "odd name.with dot": INT64,
+}  # fmt: skip
+ROWS = 400
+
+INTS = [
+    0,
+    1,
+    -1,
+    2,
+    3,
+    7,
+    -10,
+    100,
+    2**31,
+    2**53,
+    2**53 + 1,
+    -(2**53) - 1,
+    2**62,
+    2**63 - 1,
+    -(2**63),
+    10**18,
+]
+DOUBLES = [
+    0.0, -0.0, 0.5, -0.5, 1.5, 2.5, -2.5, 0.1, 2.675, 1e-7, 1e16, 1e22, 1e-324, 5e-324, 2.2e-308, 1.7e308, -1.7e308,
+    9.007199254740993e15, 9.223372036854775e18, -9.223372036854776e18, 0.49999999999999994, 123456.789, 1e37, 1e38,
+    math.nan, math.inf, -math.inf,
+]  # fmt: skip
+TEXTS = [
+    "", "a", "A", "abc", "ABC", "ß", "İ", "Σας", "é", "e\u0301", "😀", "a😀b", "ᾳ", "ǆ", "a%b", "_", "%", "\\", "it's",
+    " pad ", "\t", "a\0b", "line\nbreak", "b" * 1500, "a,b,,c",
+    "12", "-5", "+7", "42.0", "42.5", "1e5", "nan", "inf", ".5", "5.", "-.5", ".", "1_000", " 1", "٣", "1e400", "1e-400",
+    "9223372036854775807", "9223372036854775808", "-9223372036854775808", "99999999999999999999", "0.005", "-0.0",
+    "123456789012345678.12345678901234567890", "true", "FALSE", "t", "0.1", "1.7976931348623159e308", "9007199254740993",
+    "2020-01-01", "2020-02-30", "2020-01-01T10:00:00Z", "2020-01-01 10:00", "1969-12-31 23:59:59.9999999+05:30",
+    "2020-01-01T10:00:00.123456-0130", "2020-01-01 10:00:00 UTC", "2020-01-01T24:00:00", "2020-01-01T10:00:60",
+    "0000-01-01", "0001-01-01T00:00:00+01:00", "9999-12-31T23:59:59-01:00", "2020-01-01T10:00:00+2", "2020-1-1",
+    "2020-01-01T10:00:00+02", "2020-01-01T10:00:00.5z", "2020-01-01T10", "20200101",
+]  # fmt: skip
+MOMENTS = [
+    0, 1, -1, 999_999, -62_135_596_800_000_000, 253_402_300_799_999_999, 253_402_300_800_000_000, -62_135_596_800_000_001,
+    1_582_934_400_123_456, -3_600_000_001, 1_600_000_000_000_000, 951_782_400_000_000, 1_767_225_599_999_999,
+]  # fmt: skip
+DAYS = [0, 1, -1, 18_321, -719_162, 2_932_896, 11_016, 20_454, -25_567]
+
+
+def _value(random_: random.Random, column_type: ColumnType) -> Value:
+    if random_.random() < 0.12:
+        return None
+    if column_type == INT64:
+        return random_.choice(
+            [random_.choice(INTS), random_.randint(-100, 100), random_.randint(-(2**63), 2**63 - 1)]
+        )
+    if column_type == DOUBLE:
+        wild = struct.unpack("<d", random_.randbytes(8))[0]
+        return random_.choice(
+            [random_.choice(DOUBLES), random_.randint(-1000, 1000) / 4, random_.uniform(-1e6, 1e6), wild]
+        )
+    if column_type == STRING:
+        return random_.choice(TEXTS)
+    if column_type == BOOL:
+        return random_.random() < 0.5
+    if column_type == TIMESTAMP:
+        return random_.choice([random_.choice(MOMENTS), random_.randint(-(10**16), 10**16)])
+    if column_type == DATE:
+        return random_.choice([random_.choice(DAYS), random_.randint(-100_000, 100_000)])
+    most = 10**column_type.precision - 1
+    unscaled = random_.choice(
+        [0, 1, -1, 5, most, -most, random_.randint(-most, most), random_.randint(-1000, 1000)]
+    )
+    number = Decimal(unscaled).scaleb(-column_type.scale, context=_WIDE)
+    return number.copy_abs() if not number else number
+
+
+_WIDE = __import__("decimal").Context(prec=60)
+
+
+def _column(values: list[Value], column_type: ColumnType) -> pa.Array:
+    if column_type == TIMESTAMP:
+        return pa.array(values, pa.int64()).cast(arrow_type(column_type))
+    if column_type == DATE:
+        return pa.array(values, pa.int32()).cast(arrow_type(column_type))
+    return pa.array(values, arrow_type(column_type))
+
+
+def _rows(seed: int) -> dict[str, list[Value]]:
+    random_ = random.Random(seed)
+    return {name: [_value(random_, column_type) for _ in range(ROWS)] for name, column_type in SCHEMA.items()}
+
+
+TABLES = [_rows(seed) for seed in range(4)]
+
+
+@pytest.fixture(scope="module")
+def engine() -> Iterator[Engine]:
+    with Engine(threads=1) as engine:
+        for number, rows in enumerate(TABLES):
+            columns = {name: _column(values, SCHEMA[name]) for name, values in rows.items()}
+            engine.register(f"rows{number}", pa.table(columns))
+        yield engine
+
+
+# --- random expressions, as text, by the kind of answer
+
+KINDS = ("int", "double", "decimal", "bool", "string", "moment", "date")
+COLUMNS = {
+    "int": ["i", "j", '"odd name.with dot"'], "double": ["x", "y"], "decimal": ["p", "q", "w", "z", "f"], "bool": ["b", "c"],
+    "string": ["s", "u"], "moment": ["t", "r"], "date": ["d", "e"],
+}  # fmt: skip
+LITERALS = {
+    "int": ["0", "1", "-1", "3", "10", "9223372036854775807", "-9223372036854775808", "cast(null as int64)"],
+    "double": ["1e0", "-2.5e0", "1e308", "0e0", "cast(null as double)"],
+    "decimal": ["0.5", "-1.25", "99999999999999999999", "0.00", "cast(null as decimal(12,3))", "1.0"],
+    "bool": ["true", "false", "cast(null as bool)"],
+    "string": [
+        "''",
+        "'a'",
+        "'12.5'",
+        "'%a_'",
+        "'ßé😀'",
+        "' x'",
+        "'it''s'",
+        "cast(null as string)",
+        "'2020-01-01'",
+    ],
+    "moment": ["timestamp '2020-02-29 23:59:59.999999'", "timestamp '1969-07-20'", "cast(null as timestamp)"],
+    "date": ["date '2000-02-29'", "date '0001-01-01'", "cast(null as date)"],
+}
+TYPE_NAMES = {
+    "int": ["BIGINT", "INT64"], "double": ["DOUBLE"], "decimal": ["decimal(18,2)", "decimal(38,6)", "decimal(5,5)"],
+    "bool": ["BOOL"], "string": ["STRING", "VARCHAR"], "moment": ["TIMESTAMP"], "date": ["DATE"],
+}  # fmt: skip
+CASTS = [
+    ("bool", "int"), ("bool", "string"), ("int", "bool"), ("int", "double"), ("int", "decimal"), ("int", "string"),
+    ("double", "int"), ("double", "decimal"), ("double", "string"), ("decimal", "int"), ("decimal", "double"),
+    ("decimal", "decimal"), ("decimal", "string"), ("string", "bool"), ("string", "int"), ("string", "double"),
+    ("string", "decimal"), ("string", "moment"), ("string", "date"), ("moment", "date"), ("moment", "string"),
+    ("date", "moment"), ("date", "string"),
+]  # fmt: skip
+SMALL = "{0|1|2|3|-1|-2|-9|5|9223372036854775807|-9223372036854775808}"
+EVERY = [
+    "case when {bool} then {self} else {self} end",
+    "case when {bool} then {self} when {bool} then null end",
+    "case {number} when {number} then {self} else {self} end",
+    "coalesce({self}, {self})",
+    "nullif({self}, {self})",
+    "{greatest|least}({self}, {self}, {self})",
+]
+TEMPLATES = {
+    "bool": [
+        "({number} {=|<>|<|<=|>|>=} {number})",
+        "({string} {=|<>|<|<=|>|>=} {string})",
+        "({moment} {=|<>|<|<=|>|>=} {moment|date})",
+        "({date} {=|<>|<|<=|>|>=} {date})",
+        "({bool} {=|<>} {bool})",
+        "({number} {in|not in} ({number}, {number}))",
+        "({number} {in|not in} ({number}, {number}, null))",
+        "({string} {in|not in} ('a', {string}))",
+        "({number} between {number} and {number})",
+        "({moment} not between {moment} and {date})",
+        "({any} is {null|not null})",
+        "({bool} {and|or} {bool})",
+        "(not {bool})",
+        "({bool} is {true|not true|false})",
+        "({string} {like|ilike|not like} {string})",
+        "({string} like '{!%a_!!%|a_b|%!_%}' escape '!')",
+        "{starts_with|ends_with|contains}({string}, {string})",
+    ],
+    "string": [
+        "{lower|upper|trim|ltrim|rtrim}({string})",
+        "concat({string}, {string})",
+        "({string} || {string})",
+        f"substr({{string}}, {SMALL}, {SMALL})",
+        "substr({string}, {int}, {int})",
+        f"substr({{string}}, {SMALL})",
+        "replace({string}, {string}, {string})",
+        f"split_part({{string}}, '{{,|ab}}', {SMALL})",
+        "split_part({string}, 'a', {int})",
+    ],
+    "int": [
+        "({int} {+|-|*|%} {int})",
+        "{abs|round|floor|ceil|-}({int})",
+        "length({string})",
+        f"date_part('{{{'|'.join(DATE_PARTS)}}}', {{moment|date}})",
+        "extract({year|dow|week|second} from {moment|date})",
+        f"date_diff('{{{'|'.join(DATE_UNITS)}}}', {{moment|date}}, {{moment|date}})",
+        "epoch_us({moment|date})",
+    ],
+    "double": [
+        "({number} / {number})",
+        "({double} {+|-|*|%} {number})",
+        "({number} {+|-|*|%} {double})",
+        "{abs|round|floor|ceil|sqrt|-}({double})",
+        "sqrt({number})",
+        "round({double}, {0|1|2|15})",
+    ],
+    "decimal": [
+        "({decimal} {+|-|*|%} {decimal|int})",
+        "({int} {+|-|*|%} {decimal})",
+        "{abs|round|floor|ceil|-}({decimal})",
+        "round({decimal}, {0|1|2|15})",
+    ],
+    "moment": [f"date_trunc('{{{'|'.join(DATE_UNITS)}}}', {{moment|date}})"],
+    "date": ["cast({moment} as date)"],
+}
+for _given, _wanted in CASTS:
+    TEMPLATES[_wanted].append(f"{{cast|try_cast}}({{{_given}}} as {{{'|'.join(TYPE_NAMES[_wanted])}}})")
+GROUPS = {"number": ["int", "double", "decimal"], "any": list(KINDS)}
+_HOLE = re.compile(r"\{([^{}]+)\}")
+
+
+@st.composite
+def expressions(draw: st.DrawFn, kind: str, depth: int) -> str:
+    """Text of that kind: a template whose holes `{choice|choice}` are filled, kinds by expressions."""
+    if depth == 0 or draw(st.integers(0, 9)) == 0:
+        return draw(st.sampled_from(COLUMNS[kind] * 2 + LITERALS[kind]))
+
+    def fill(hole: re.Match[str]) -> str:
+        chosen = draw(st.sampled_from(hole[1].split("|")))
+        wanted = kind if chosen == "self" else draw(st.sampled_from(GROUPS.get(chosen, [chosen])))
+        return draw(expressions(wanted, depth - 1)) if wanted in KINDS else chosen
+
+    return _HOLE.sub(fill, draw(st.sampled_from(EVERY + TEMPLATES[kind] * 2)))
+
+
+def _bits(value: Any, column_type: ColumnType) -> Any:
+    """What two answers must share: a double's bits, a decimal's digits and scale."""
+    if isinstance(value, float):
+        return struct.pack(">d", value).hex(), value
+    if isinstance(value, Decimal):
+        return str(value.scaleb(column_type.scale, context=_WIDE)), value
+    return type(value), value
+
+
+def _answers(engine: Engine, number: int, exprs: list[Expr]) -> list[list[Any]]:
+    columns = ", ".join(f"{expression_sql(expr)} AS c{at}" for at, expr in enumerate(exprs))
+    table = engine.table(f"SELECT {columns} FROM rows{number}")
+    for at, expr in enumerate(exprs):
+        assert table.schema.field(f"c{at}").type == arrow_type(expr.type), expr.text
+    return [_plain(table.column(f"c{at}"), expr.type) for at, expr in enumerate(exprs)]
+
+
+def _plain(column: Any, column_type: ColumnType) -> list[Any]:
+    if column_type == TIMESTAMP:
+        column = column.cast(pa.int64())
+    elif column_type == DATE:
+        column = column.cast(pa.int32())
+    return list(column.to_pylist())
+
+
+def _parsed(texts: list[str]) -> list[Expr]:
+    """Those that check: a product may have too many decimals for any type, a quoted text be no moment."""
+    found = []
+    for text in texts:
+        try:
+            found.append(parse(text, SCHEMA))
+        except ExpressionError as err:
+            assert "are the most: cast one of them" in err.what or "is not a" in err.what, (text, err)
+    return found
+
+
+def _row(number: int, at: int) -> dict[str, Value]:
+    return {name: values[at] for name, values in TABLES[number].items()}
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+@given(data=st.data(), number=st.integers(0, len(TABLES) - 1))
+def test_duckdb_answers_what_the_row_evaluator_answers(
+    engine: Engine, data: st.DataObject, number: int
+) -> None:
+    """Any expression over any row: the same value, the same bits, the type that the table says."""
+    kinds = data.draw(st.lists(st.sampled_from(KINDS), min_size=1, max_size=5))
+    exprs = _parsed([data.draw(expressions(kind, 3)) for kind in kinds])
+    if not exprs:
+        return
+    for expr, answers in zip(exprs, _answers(engine, number, exprs), strict=True):
+        evaluate = compile_row(expr)
+        for at, answer in enumerate(answers):
+            row = _row(number, at)
+            expected = evaluate(row)
+            if _bits(answer, expr.type) != _bits(expected, expr.type):
+                read = {name: row[name] for name in expr.columns}
+                pytest.fail(
+                    f"{expr.text}\n over {read}\n duckdb {answer!r}, row {expected!r}\n{expression_sql(expr)}"
+                )
