@@ -13,15 +13,14 @@ from featureflow_cli.compute import reference
 from featureflow_cli.compute.codec import Ends, decode, encode
 from featureflow_cli.compute.entities import entity_id
 from featureflow_cli.compute.events import from_projection
-from featureflow_cli.compute.partials import REASONS
 from featureflow_cli.compute.ranking import Population, members, population
 from featureflow_cli.compute.reading import Read, partials, read, window_starts
 from featureflow_cli.compute.reference import EntityKey, Event
 from featureflow_cli.compute.state import States, lift, merge
 from featureflow_cli.compute.views import Feature, Key, Merge, View
 from featureflow_cli.times import DAY_US, HOUR_US
-from tests.laws.strategies import Case, cases, same, scale
-from tests.laws.tables import plain, projected
+from tests.laws.strategies import Case, cases
+from tests.laws.tables import projected
 
 ROUNDED = {Merge.FSUM, Merge.MOMENTS, Merge.DECAY}
 
@@ -61,29 +60,6 @@ def read_at(view: View, states: States, t_us: int) -> Read:
         return population(feature, members(view, feature, sides, grid, states.texts))
 
     return read(view, states, np.full(states.count, t_us, np.int64), among)
-
-
-def assert_answers(
-    view: View, events: Sequence[Event], keys: Sequence[EntityKey], answers: Read, t_us: int
-) -> None:
-    """Status, values and reasons of every entity are the reference's."""
-    known = reference.entities(view, events)
-    columns = {name: plain(answers.answers[name].values, column_type) for name, column_type in view.outputs}
-    features = {feature.name: feature for feature in view.features}
-    for place, key in enumerate(keys):
-        expected = reference.answer_of(view, known, key, t_us)
-        assert bool(answers.present[place]) == (expected.status == "present"), key
-        for name, column_type in view.outputs:
-            actual = columns[name][place]
-            relative_to = None
-            if column_type.name == "double" and name in features:
-                relative_to = scale(view, features[name], known, key, t_us)
-            assert same(expected.values[name], actual, column_type, relative_to), (
-                f"{name} of {key}: {actual!r} instead of {expected.values[name]!r}"
-            )
-            reason = answers.answers[name].reason
-            found = "" if reason is None else REASONS[int(reason[place])]
-            assert found == expected.reasons.get(name, ""), f"{name} of {key}"
 
 
 Dealt = tuple[Case, list[int], int]
@@ -126,7 +102,7 @@ def test_a_state_answers_as_the_reference_does(drawn: Dealt):
     case, cuts, t_us = drawn
     keys, parts = folds(case, cuts)
     states = merge(case.view, parts)
-    assert_answers(case.view, case.events, keys, read_at(case.view, states, t_us), t_us)
+    assert_rows(case.view, case.events, [(key, t_us) for key in keys], read_at(case.view, states, t_us))
 
 
 @given(dealt())
