@@ -19,6 +19,7 @@ from featureflow_cli.compute.reference import EntityKey, Event
 from featureflow_cli.compute.state import States, lift, merge
 from featureflow_cli.compute.views import Feature, Key, Merge, View
 from featureflow_cli.times import DAY_US, HOUR_US
+from tests.laws.answers import assert_rows
 from tests.laws.strategies import Case, cases
 from tests.laws.tables import projected
 
