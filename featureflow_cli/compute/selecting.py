@@ -35,6 +35,13 @@ def select_service(repo: Repo, service: models.FeatureService) -> Service:
     )
 
 
+def named(repo: Repo, name: str) -> Service:
+    """The feature service of that name; NotFound with the nearest one."""
+    if name not in repo.services:
+        _refuse("feature service", name, repo.services, "service")
+    return repo.services[name]
+
+
 def select(repo: Repo, references: Sequence[str | models.ViewReference]) -> Service:
     """What `view:feature`, `view:*`, on-demand names and view references ask for, in the order asked.
 

@@ -1,0 +1,55 @@
+"""Tables that others keep, read in place: listed once, decoded and judged as the stream would (design.md 4).
+
+Nothing is copied. A file that is new is listed before it is read; the same verdicts hold for every reader, since
+they follow from the manifest and the files alone.
+"""
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from featureflow_cli.compute.views import Source
+from featureflow_cli.evaluate.project import Project
+from featureflow_cli.plan.manifest import ListedFile
+from featureflow_cli.sources import files
+from featureflow_cli.sources.decode import decode
+from featureflow_cli.sources.verdicts import Memory, judge
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+
+def manifest_name(source: Source) -> str:
+    """What the registry lists the table's files under: a source that is streamed as well has files of its own."""
+    return f"{source.name}/batch" if source.streamed else source.name
+
+
+def listed(project: Project, source: Source) -> list[ListedFile]:
+    """The table's files, new ones listed; FeatureflowError where a listed one changed."""
+    assert source.batch is not None
+    name = manifest_name(source)
+    known = project.registry.manifest(name)
+    seen = files.look(project.root, source.batch, known)
+    return project.registry.list_files(name, seen, project.clock()) if seen else known
+
+
+def history(project: Project, source: Source) -> "Iterator[pa.Table]":
+    """The accepted events of the table, in order of offset: the source's columns and the log's positions.
+
+    All that are listed; whoever joins them with a log cuts them at `until`.
+    """
+    import pyarrow as pa
+
+    memory = Memory(source.dedupe_within_us)
+    for batch in files.read(project.root, listed(project, source), source):
+        decoded = decode(batch, source)
+        recorded = batch.recorded_of(decoded.offsets)
+        verdict = judge(decoded.rows, recorded, memory, source)
+        memory.remember(verdict)
+        rows = decoded.rows.append_column(
+            "_partition", pa.array(np.full(len(decoded.rows), files.PARTITION), pa.int64())
+        )
+        ingested = pa.array(np.broadcast_to(np.asarray(recorded, np.int64), len(rows)), pa.int64())
+        rows = rows.append_column("_ingested_at", ingested.cast(pa.timestamp("us", tz="UTC")))
+        yield rows.filter(pa.array(verdict.accepted))
