@@ -36,21 +36,23 @@ def accepted(
     microseconds. `in_place` yields the accepted events of the listed `batch` files (same columns): they pass
     through once, into a temporary table that spills to disk. Kept are only events of
     `since_us <= timestamp < before_us`, of the partitions in `below` at offsets below its ends, and at or past
-    those that `above` has; files without any are not opened. An earlier relation of that name is replaced.
+    those that `above` has (a history beside a stream has no offsets of the log: it is kept whole); files without
+    any are not opened. An earlier relation of that name is replaced.
     """
     name = name or f"accepted_{source.name}"
     spans = None if below is None else {of: ((above or {}).get(of, -1), end) for of, end in below.items()}
     engine.run(f"DROP VIEW IF EXISTS {quoted(name)}")
     parts = []
-    if snapshot is not None and (source.streamed or in_place is None):
-        start = since_us if source.until_us is None else max(source.until_us, since_us or source.until_us)
+    if source.streamed:
+        start = max((moment for moment in (since_us, source.until_us) if moment is not None), default=None)
+        listed = () if snapshot is None else snapshot.files
+        files = [file for file in listed if file.may_hold(start, before_us) and _within(file, spans)]
         conditions = [*_times(source, start, before_us), *_offsets(spans)]
-        files = [file for file in snapshot.files if file.may_hold(start, before_us) and _within(file, spans)]
         parts.append(_selection(source, _scan(source, files), conditions))
     if in_place is not None:
-        end = before_us if source.until_us is None else min(source.until_us, before_us or source.until_us)
-        table = _load(engine, source, in_place, f"{name}__in_place", _times(source, since_us, end))
-        parts.append(_selection(source, table, _offsets(spans)))
+        end = min((moment for moment in (before_us, source.until_us) if moment is not None), default=None)
+        conditions = [*_times(source, since_us, end), *_offsets(None if source.streamed else spans)]
+        parts.append(f"SELECT * FROM {_load(engine, source, in_place, f'{name}__in_place', conditions)}")
     engine.run(f"CREATE TEMP VIEW {quoted(name)} AS {' UNION ALL '.join(parts)}")
     return quoted(name)
 
