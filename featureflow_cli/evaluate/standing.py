@@ -1,0 +1,91 @@
+"""How far everything has got: what is applied, what the logs hold, how complete every view's state is."""
+
+from dataclasses import dataclass
+
+from featureflow_cli.compute.views import Source, View
+from featureflow_cli.evaluate.keeping import Kept, markers
+from featureflow_cli.evaluate.project import Project
+from featureflow_cli.plan.applied import Build
+
+
+@dataclass(frozen=True)
+class SourceStanding:
+    """A source's log. `files_read` of `files_listed`; `newest_us` is the log's newest event time."""
+
+    name: str
+    events: int
+    newest_us: int | None
+    files_listed: int
+    files_read: int
+    bytes: int
+    letters: int
+
+
+@dataclass(frozen=True)
+class ViewStanding:
+    """A view's state. `behind` counts partitions of the log that its state does not know to their end.
+
+    `status`: `serving`; `building` (with nothing that serves); `changing` (an earlier build serves meanwhile).
+    """
+
+    name: str
+    status: str
+    entities: int
+    behind: int
+    field: str
+
+    @property
+    def is_up_to_date(self) -> bool:
+        return self.status == "serving" and self.behind == 0
+
+
+def sources(project: Project) -> list[SourceStanding]:
+    """Of every applied source, as applied."""
+    from featureflow_cli.offline.letters import DeadLetters
+
+    letters = DeadLetters(project.letters_path).read()
+    counts: dict[str, int] = {}
+    for name in letters.column("source").to_pylist():
+        counts[name] = counts.get(name, 0) + 1
+    return [_source(project, source, counts.get(source.name, 0)) for source in project.repo.sources.values()]
+
+
+def views(project: Project) -> list[ViewStanding]:
+    """Of every applied view, as applied."""
+    builds = project.builds()
+    serving = {build.view for build in project.registry.builds() if build.status == "serving"}
+    return [
+        _view(project, view, builds[name], name in serving)
+        for name, view in project.repo.views.items()
+        if name in builds
+    ]
+
+
+def _source(project: Project, source: Source, letters: int) -> SourceStanding:
+    manifest = project.registry.manifest(source.name)
+    if not source.streamed:
+        return SourceStanding(source.name, 0, None, len(manifest), len(manifest), 0, letters)
+    snapshot = project.log(source.name).snapshot()
+    end = snapshot.ends.get(-1, 0)
+    return SourceStanding(
+        source.name,
+        events=sum(file.rows for file in snapshot.files),
+        newest_us=max((file.last_us for file in snapshot.files if file.last_us is not None), default=None),
+        files_listed=len(manifest),
+        files_read=sum(file.end_offset <= end for file in manifest),
+        bytes=sum(file.bytes for file in snapshot.files),
+        letters=letters,
+    )
+
+
+def _view(project: Project, view: View, build: Build, anything_serves: bool) -> ViewStanding:
+    status = "changing" if build.status == "building" and anything_serves else build.status
+    known = markers(project.online, Kept(view, build))
+    ends = project.log(view.source.name).snapshot().ends if view.source.streamed else {}
+    behind = sum(
+        any(marker is None or marker.get(partition, 0) < end for marker in known)
+        for partition, end in ends.items()
+    )
+    return ViewStanding(
+        view.name, status, project.online.count(view.entity, build.field), behind, build.field
+    )
