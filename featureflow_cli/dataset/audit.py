@@ -83,7 +83,7 @@ def newest_before(engine: Engine, member: ServiceView, relation: str, labels: La
     # (key, ts) made unique first: what ASOF picks among ties is not a rule.
     found = engine.columns(
         f"WITH e AS (SELECT DISTINCT {', '.join(names)}, ts FROM ({projection_sql(view, relation)})) "
-        f"SELECT a.place AS place, coalesce(e.ts, {NEVER_US}::BIGINT) AS newest "
+        f"SELECT a.place AS place, coalesce(e.ts, CAST('{NEVER_US}' AS BIGINT)) AS newest "
         f"FROM audited a ASOF LEFT JOIN e ON {same} AND a.t > e.ts ORDER BY place"
     )
     engine.unregister("audited")
