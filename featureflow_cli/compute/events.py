@@ -8,10 +8,9 @@ import pyarrow.compute as pc
 
 from featureflow_cli.compute.codes import Bools, Coded, Ints, code
 from featureflow_cli.compute.entities import dense, entity_ids
-from featureflow_cli.compute.hashing import MAX_TEXT_BYTES
 from featureflow_cli.compute.rowtext import state_texts
 from featureflow_cli.compute.views import View
-from featureflow_cli.spec.types import STRING, ColumnType
+from featureflow_cli.spec.types import STRING
 
 
 @dataclass(frozen=True)
@@ -53,16 +52,7 @@ def columns_of(view: View, projected: Any, entity: Ints) -> Events:
         for place in range(len(view.masks))
     )
     operands = tuple(
-        code(_keepable(projected.column(f"x{place}"), operand.type), operand.type)
-        for place, operand in enumerate(view.operands)
+        code(projected.column(f"x{place}"), operand.type) for place, operand in enumerate(view.operands)
     )
     row = code(state_texts(view, projected), STRING) if view.latest else None
     return Events(entity, np.asarray(projected.column("ts").to_numpy(), np.int64), masks, operands, row)
-
-
-def _keepable(operand: Any, column_type: ColumnType) -> Any:
-    """Texts that are too long to be kept are null to what would keep them (design.md section 2)."""
-    if column_type != STRING:
-        return operand
-    is_long = pc.greater(pc.binary_length(operand), MAX_TEXT_BYTES)
-    return pc.if_else(is_long, None, operand) if pc.any(is_long).as_py() else operand

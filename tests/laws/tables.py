@@ -8,7 +8,9 @@ from typing import Any
 
 import pyarrow as pa
 
+from featureflow_cli.compute.hashing import MAX_TEXT_BYTES
 from featureflow_cli.compute.reference import Event, evaluate
+from featureflow_cli.compute.reference_aggregations import finite
 from featureflow_cli.compute.views import Source, View
 from featureflow_cli.spec.types import BOOL, INT64, ColumnType, Value, arrow_type
 
@@ -65,7 +67,7 @@ def projected(view: View, events: Sequence[Event]) -> Any:
     for place, mask in enumerate(view.masks):
         columns[f"m{place}"] = column([bool(evaluate(mask, event)) for event in seen], BOOL)
     for place, operand in enumerate(view.operands):
-        columns[f"x{place}"] = column([evaluate(operand, event) for event in seen], operand.type)
+        columns[f"x{place}"] = column([_kept(evaluate(operand, event)) for event in seen], operand.type)
     if view.latest:
         for place, (name, column_type) in enumerate(view.latest):
             columns[f"l{place}"] = column([event[name] for event in seen], column_type)
@@ -74,3 +76,9 @@ def projected(view: View, events: Sequence[Event]) -> Any:
         gone = [view.deleted is not None and bool(evaluate(view.deleted, event)) for event in seen]
         columns["deleted"] = column(gone, BOOL)
     return pa.table(columns)
+
+
+def _kept(operand: Value) -> Value:
+    """Null where it is too long to be kept, and where it is no number."""
+    is_long = isinstance(operand, str) and len(operand.encode()) > MAX_TEXT_BYTES
+    return None if is_long else finite(operand)
