@@ -4,12 +4,13 @@ From the offline log (the files that one version lists, read where they lie), fr
 (`batch`), or from both, cut at `until`: before it the history counts, from it on the log.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from featureflow_cli.compute.sql_expressions import quoted, sql_type, text_literal
+from featureflow_cli.compute.sql_text import quoted, sql_type, text_literal
 from featureflow_cli.compute.views import Source
 from featureflow_cli.engines.duckdb import Engine
+from featureflow_cli.errors import FeatureflowError
 from featureflow_cli.offline.files import FileRef
 from featureflow_cli.offline.snapshots import Snapshot, Spans
 from featureflow_cli.spec.types import INT64, TIMESTAMP, ColumnType, arrow_type
@@ -89,12 +90,22 @@ def _load(
     import pyarrow as pa
 
     schema = pa.schema([(column, arrow_type(kind)) for column, kind in columns(source).items()])
-    batches = (batch for table in tables for batch in table.select(schema.names).cast(schema).to_batches())
-    reader = f"{name}__reader"
-    engine.register(reader, pa.RecordBatchReader.from_batches(schema, batches))
+    reader, own = f"{name}__reader", []
+
+    def batches() -> "Iterator[pa.RecordBatch]":
+        try:
+            for table in tables:
+                yield from table.select(schema.names).cast(schema).to_batches()
+        except FeatureflowError as error:
+            own.append(error)  # on its way through DuckDB only its text would be left
+            raise
+
+    engine.register(reader, pa.RecordBatchReader.from_batches(schema, batches()))
     try:
         selection = _selection(source, quoted(reader), conditions)
         engine.run(f"CREATE OR REPLACE TEMP TABLE {quoted(name)} AS {selection}")
+    except FeatureflowError as error:
+        raise own[0] if own else error from None
     finally:
         engine.unregister(reader)
     return quoted(name)
