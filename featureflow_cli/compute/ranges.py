@@ -22,7 +22,7 @@ from featureflow_cli.compute.reading import Read, is_present, window_starts
 from featureflow_cli.compute.rowtext import columns_of_rows
 from featureflow_cli.compute.state import NEVER_US
 from featureflow_cli.compute.views import Feature, Side, View
-from featureflow_cli.compute.wavelets import count_at_least, nth_smallest, sum_at_least
+from featureflow_cli.compute.wavelets import nth_smallest, sum_at_least
 
 _EXPANDED_AT_ONCE = 4_000_000
 """Range entries that a keyed aggregation spells out at a time: bounds its memory, not its answer."""
@@ -34,6 +34,10 @@ class Moments:
 
     entity: Ints
     t_us: Ints
+
+
+_Part = tuple[Events, Coded | None, Ints | None]
+"""Events that a side takes, its operand, and how many of them stand before each position of all events."""
 
 
 class Timeline:
@@ -51,10 +55,29 @@ class Timeline:
         order = None if (keys[1:] >= keys[:-1]).all() else np.argsort(keys, kind="stable")
         self.events = events if order is None else events.take(order)
         self._keys = keys if order is None else keys[order]
+        self._parts: dict[tuple[int | None, int | None], _Part] = {}
 
     def before(self, entity: Ints, bound_us: Ints) -> Ints:
         """How many events stand before (entity, bound): the position of the entity's first event >= bound."""
         return np.asarray(np.searchsorted(self._keys, entity * self._span + self._places(bound_us)), np.int64)
+
+    def taken(self, mask: int | None, operand: int | None) -> "_Part":
+        """The events that a side takes: of that mask, and with that operand; None of positions where it is all."""
+        if (mask, operand) not in self._parts:
+            self._parts[mask, operand] = self._take(mask, operand)
+        return self._parts[mask, operand]
+
+    def _take(self, mask: int | None, operand: int | None) -> "_Part":
+        events = self.events
+        coded = None if operand is None else events.operands[operand]
+        chosen = np.ones(len(events.ts), np.bool_) if mask is None else events.masks[mask]
+        if coded is not None:
+            chosen = chosen & coded.valid
+        if chosen.all():
+            return events, coded, None
+        rows = np.flatnonzero(chosen)
+        kept = Events(events.entity[rows], events.ts[rows], (), ())
+        return kept, None if coded is None else coded.take(rows), np.concatenate([[0], np.cumsum(chosen)])
 
     def _places(self, ts: Ints) -> Ints:
         if self._ranked is not None:
@@ -113,17 +136,10 @@ def partials(view: View, feature: Feature, timeline: Timeline, low: Ints, high: 
 
 
 def _take(timeline: Timeline, side: Side, low: Ints, high: Ints) -> _Taken:
-    events = timeline.events
-    operand = None if side.operand is None else events.operands[side.operand]
-    taken = np.ones(len(events.ts), np.bool_) if side.mask is None else events.masks[side.mask]
-    if operand is not None:
-        taken = taken & operand.valid
-    if taken.all():
+    events, operand, before = timeline.taken(side.mask, side.operand)
+    if before is None:
         return _Taken(events, operand, low, high)
-    before = np.concatenate([[0], np.cumsum(taken)])
-    rows = np.flatnonzero(taken)
-    kept = Events(events.entity[rows], events.ts[rows], (), ())
-    return _Taken(kept, None if operand is None else operand.take(rows), before[low], before[high])
+    return _Taken(events, operand, before[low], before[high])
 
 
 def _partials(view: View, feature: Feature, side: Side, taken: _Taken) -> Partials:
@@ -261,21 +277,48 @@ def _previous(entity: Ints, keys: Ints) -> Ints:
     return previous
 
 
+def _seen_before(previous: Ints, weights: Ints, taken: _Taken) -> Ints:
+    """A range's sum of `weights` over the events whose `previous` one lies in the range as well.
+
+    A range that begins with its entity needs no search: there every previous event lies in the range.
+    """
+    total = np.concatenate([[0], np.cumsum(np.where(previous > 0, weights, 0))])
+    summed: Ints = total[taken.high] - total[taken.low]
+    entity, low = taken.events.entity, taken.low
+    cut = taken.held & (low > 0)
+    cut[cut] = entity[low[cut] - 1] == entity[low[cut]]
+    rows = np.flatnonzero(cut)
+    if len(rows):
+        low, high = taken.low[rows], taken.high[rows]
+        summed[rows] = sum_at_least(previous, weights, low, high, low + 1)
+    return summed
+
+
 def _distinct(previous: Ints, taken: _Taken) -> Ints:
     """Distinct keys a range: events whose key was not seen in the range before."""
-    return (taken.high - taken.low) - count_at_least(previous, taken.low, taken.high, taken.low + 1)
+    return (taken.high - taken.low) - _seen_before(previous, np.ones(len(previous), np.int64), taken)
+
+
+def _too_many(previous: Ints, taken: _Taken, limit: int) -> Bools:
+    """Which ranges hold more than `limit` distinct keys; most hold fewer events than that."""
+    rows = np.flatnonzero(taken.high - taken.low > limit)
+    found = np.zeros(len(taken.low), np.bool_)
+    if len(rows):
+        found[rows] = (
+            _distinct(previous, _Taken(taken.events, None, taken.low[rows], taken.high[rows])) > limit
+        )
+    return found
 
 
 def _hashed(name: str, feature: Feature, hashes: Ints, taken: _Taken) -> Partials:
     previous = _previous(taken.events.entity, hashes)
-    distinct = _distinct(previous, taken)
-    sampled = distinct > feature.max_keys
+    sampled = _too_many(previous, taken, feature.max_keys)
     plain = np.flatnonzero(taken.held & ~sampled)
     few = _Taken(taken.events, None, taken.low[plain], taken.high[plain])
     many = _spelled(hashes, taken, np.flatnonzero(sampled), by_hash=True)
     if name == "count_distinct":
         # As many entries as there are keys; which keys they are matters to nobody below the limit.
-        row = np.repeat(plain, distinct[plain])
+        row = np.repeat(plain, _distinct(previous, few))
         counted = Keyed(row, np.zeros(len(row), np.int64), (np.zeros(len(row), np.int64),))
         return _joined(counted, Keyed(many.row, many.key, many.values[:1]))
     return _joined(_sessions(previous, plain, few), many)
@@ -291,11 +334,9 @@ def _sessions(previous: Ints, rows: Ints, taken: _Taken) -> Keyed:
     ts = taken.events.ts
     gap = np.where(previous > 0, ts - ts[np.maximum(previous - 1, 0)], 0)
     before_that = np.where(previous > 0, previous[np.maximum(previous - 1, 0)], 0)
-    floor = taken.low + 1
-    length = sum_at_least(previous, gap, taken.low, taken.high, floor)
-    sessions = count_at_least(previous, taken.low, taken.high, floor) - count_at_least(
-        before_that, taken.low, taken.high, floor
-    )
+    once = np.ones(len(ts), np.int64)
+    length = _seen_before(previous, gap, taken)
+    sessions = _seen_before(previous, once, taken) - _seen_before(before_that, once, taken)
     entries = np.maximum(sessions, 1)
     row = np.repeat(rows, entries)
     starts = np.cumsum(entries) - entries
@@ -306,8 +347,10 @@ def _sessions(previous: Ints, rows: Ints, taken: _Taken) -> Keyed:
 
 
 def _top_k(feature: Feature, operand: Coded, taken: _Taken) -> Keyed:
-    distinct = _distinct(_previous(taken.events.entity, operand.codes), taken)
-    too_many = distinct > feature.max_keys
+    too_many = np.zeros(len(taken.low), np.bool_)
+    if (taken.high - taken.low > feature.max_keys).any():
+        previous = _previous(taken.events.entity, operand.codes)
+        too_many = _too_many(previous, taken, feature.max_keys)
     spelled = _spelled(operand.codes, taken, np.flatnonzero(taken.held & ~too_many), by_hash=False)
     # A range with too many keys has no answer: as many empty entries say so.
     rows = np.flatnonzero(too_many)

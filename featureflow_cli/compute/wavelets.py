@@ -10,11 +10,6 @@ import numpy as np
 from featureflow_cli.compute.codes import Bools, Ints
 
 
-def count_at_least(values: Ints, low: Ints, high: Ints, floor: Ints) -> Ints:
-    """For each range [low, high): how many of `values` (non-negative) there are >= `floor`."""
-    return sum_at_least(values, np.ones(len(values), np.int64), low, high, floor)
-
-
 def sum_at_least(values: Ints, weights: Ints, low: Ints, high: Ints, floor: Ints) -> Ints:
     """For each range [low, high): the sum of `weights` where `values` (non-negative) >= `floor`. Exact, int64."""
     total = np.zeros(len(low), np.int64)
