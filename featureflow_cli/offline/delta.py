@@ -9,6 +9,7 @@ import os
 import random
 import re
 import time
+import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -50,6 +51,10 @@ class Table:
     def __init__(self, table: "deltalake.DeltaTable", root: Path) -> None:
         self._table = table
         self.root = root
+        self._folder = os.open(
+            root / "_delta_log", os.O_RDONLY
+        )  # held, so that no other folder gets its number
+        weakref.finalize(self, os.close, self._folder)
 
     @staticmethod
     def open(root: Path, version: int | None = None) -> "Table | None":
@@ -102,8 +107,14 @@ class Table:
         return pa.schema(self._table.schema())
 
     def look(self) -> None:
-        """Move on to the newest version."""
+        """Move on to the newest version; StoreUnavailable where the table has been removed or replaced meanwhile.
+
+        A commit on what was removed would be one that nobody can read.
+        """
         with reported(self.root):
+            if not os.path.samestat(os.stat(self.root / "_delta_log"), os.fstat(self._folder)):
+                message = "the table was removed and made anew while it was in use"
+                raise OSError(message)
             self._table.update_incremental()
 
     def transaction(self, app_id: str) -> int | None:
@@ -117,7 +128,8 @@ class Table:
         import pyarrow as pa
 
         with reported(self.root):
-            return pa.table(self._table.get_add_actions(flatten=True))
+            actions = self._table.get_add_actions(flatten=True)
+            return pa.RecordBatchReader.from_stream(actions).read_all()  # pa.table() would import pandas
 
     def commit(
         self, added: Sequence[DataFile], transactions: Mapping[str, int], removed: Sequence[DataFile] = ()
