@@ -1,0 +1,90 @@
+"""The workers of all sources of a project, by the applied definitions; and what becomes of builds."""
+
+from featureflow_cli.evaluate.keeping import Kept
+from featureflow_cli.evaluate.project import Project
+from featureflow_cli.online.store import OnlineStore
+from featureflow_cli.plan.applied import Build
+from featureflow_cli.stream.ground import Ground
+from featureflow_cli.stream.progress import Progress
+from featureflow_cli.stream.worker import Worker
+from featureflow_cli.times import MINUTE_US
+
+DROPPED_AFTER_US = MINUTE_US
+"""A retired state stays this long, for servers that have not looked into the registry since."""
+
+
+class Crew:
+    """One worker per source that has anything to do. Counts outlive the workers."""
+
+    def __init__(self, project: Project) -> None:
+        self.progress: dict[str, Progress] = {}
+        self._project = project
+        self._ground = Ground(project)
+        self._online = project.online
+        self._retired: dict[int, int] = {build.number: 0 for build in _of_status(project, "retired")}
+        self.workers = self._hire()
+
+    def learn(self) -> bool:
+        """Look what is applied; with new definitions all sources are taken up anew [learn]. True: there are."""
+        self._drop_retired()
+        if not self._project.relearn():
+            return False
+        self._ground.close()
+        self._ground = Ground(self._project)
+        self.workers = self._hire()
+        return True
+
+    def lose(self) -> None:
+        for worker in self.workers:
+            worker.lose()
+
+    def settle(self) -> None:
+        """Builds that have caught up with the one before them serve from now on."""
+        serving = {build.view: build for build in _of_status(self._project, "serving")}
+        for worker in self.workers:
+            if worker.needs_take_up:
+                continue
+            for kept in worker.members:
+                before = serving.get(kept.view.name)
+                if kept.build.status == "building" and _caught_up(self._online, kept.build, before):
+                    self._project.registry.serve(kept.build.number)
+                    worker.serves(kept)
+
+    def close(self) -> None:
+        self._ground.close()
+
+    def _hire(self) -> list[Worker]:
+        builds = self._project.builds()
+        workers = []
+        for source in self._project.repo.sources.values():
+            members = [
+                Kept(view, builds[view.name])
+                for view in self._project.repo.views.values()
+                if view.source.name == source.name and view.name in builds
+            ]
+            if source.streamed or members:
+                progress = self.progress.setdefault(source.name, Progress(source.name))
+                workers.append(Worker(source, members, self._ground.outside(source), progress))
+        return workers
+
+    def _drop_retired(self) -> None:
+        now_us = self._project.clock()
+        for build in _of_status(self._project, "retired"):
+            if now_us - self._retired.setdefault(build.number, now_us) >= DROPPED_AFTER_US:
+                self._online.drop(build.field)
+                self._project.registry.drop(build.number)
+
+
+def _of_status(project: Project, status: str) -> list[Build]:
+    return [build for build in project.registry.builds() if build.status == status]
+
+
+def _caught_up(online: OnlineStore, build: Build, before: Build | None) -> bool:
+    """Whether the build's states are as complete as those that serve now; the first one serves at once."""
+    if before is None:
+        return True
+    for shard in range(online.shards):
+        mine, theirs = online.marker(shard, build.field), online.marker(shard, before.field)
+        if mine is None or any(mine.get(partition, 0) < end for partition, end in (theirs or {}).items()):
+            return False
+    return True

@@ -1,0 +1,119 @@
+"""What becomes of the events of a batch, decided once: accepted, a duplicate, or a dead letter (design.md 4)."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from featureflow_cli.compute.codes import Ints
+from featureflow_cli.compute.views import Source
+from featureflow_cli.offline.snapshots import Snapshot
+from featureflow_cli.sources import letters
+from featureflow_cli.sources.batches import RawBatch
+from featureflow_cli.sources.decode import decode
+from featureflow_cli.sources.verdicts import Memory, judge
+from featureflow_cli.stream.merging import Span
+from featureflow_cli.stream.outside import Log
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+
+@dataclass(frozen=True)
+class Batch:
+    """The offsets of `span`, decided: `rows` are the accepted ones (the log's columns), in order of offset.
+
+    `letters` (letters.BATCH_SCHEMA, in no order) and, for each, the time that its source recorded. A replay
+    has none of them: its rows come from the log.
+    """
+
+    span: Span
+    rows: "pa.Table"
+    is_replay: bool
+    newest_us: int | None
+    duplicates: int = 0
+    letters: Any = field(default_factory=letters.BATCH_SCHEMA.empty_table)
+    lettered_recorded_us: Ints = field(default_factory=lambda: np.empty(0, np.int64))
+
+    @property
+    def reasons(self) -> Counter[str]:
+        """How many letters of each reason."""
+        return Counter(self.letters.column("reason").to_pylist())
+
+
+def memory_of(source: Source, log: Log | None, base: Snapshot | None, partition: int) -> Memory:
+    """What the partition remembers where deciding starts: of the log's rows below its end [memory].
+
+    A table is its own log, and decides from its first event on: nothing is remembered then.
+    """
+    if log is None or base is None or source.event_id is None:
+        return Memory(source.dedupe_within_us)
+    newest_us = log.newest_us(base, partition)
+    if newest_us is None:
+        return Memory(source.dedupe_within_us)
+    recent = log.recent(base, partition, newest_us - source.dedupe_within_us)
+    return Memory.of_log(recent, source)
+
+
+def decided(raw: Sequence[RawBatch], span: Span, source: Source, memory: Memory) -> Batch:
+    """Decode and judge what was taken in, event by event, and let the partition remember what it accepted."""
+    import pyarrow as pa
+
+    accepted, refused, recorded, duplicates = [], [], [], 0
+    for some in raw:
+        decoded = decode(some, source)
+        verdict = judge(decoded.rows, some.recorded_of(decoded.offsets), memory, source)
+        memory.remember(verdict)
+        duplicates += verdict.duplicates
+        rows = decoded.rows if verdict.accepted.all() else decoded.rows.filter(pa.array(verdict.accepted))
+        accepted.append(_positioned(rows, span.partition, some.recorded_of(_offsets(rows, "_offset"))))
+        for part in (decoded.letters, verdict.letters):
+            if part.num_rows:
+                refused.append(part)
+                moments = np.asarray(some.recorded_of(_offsets(part, "offset")), np.int64)
+                recorded.append(np.broadcast_to(moments, (part.num_rows,)))
+    table = pa.concat_tables(accepted)
+    return Batch(
+        span,
+        table,
+        False,
+        _newest_us(table, source),
+        duplicates,
+        pa.concat_tables([letters.BATCH_SCHEMA.empty_table(), *refused]),
+        np.concatenate(recorded) if recorded else np.empty(0, np.int64),
+    )
+
+
+def replayed(rows: "pa.RecordBatch | pa.Table", span: Span, source: Source) -> Batch:
+    """Rows that the log has: they were decided long ago."""
+    import pyarrow as pa
+
+    table = rows if isinstance(rows, pa.Table) else pa.Table.from_batches([rows])
+    return Batch(span, table, True, _newest_us(table, source))
+
+
+def _positioned(rows: "pa.Table", partition: int, recorded_us: int | Ints) -> "pa.Table":
+    """The rows with their partition and the time that their source recorded, as the log keeps them."""
+    import pyarrow as pa
+
+    count = rows.num_rows
+    recorded = pa.array(np.broadcast_to(np.asarray(recorded_us, np.int64), (count,)), pa.int64())
+    partitions = pa.array(np.full(count, partition, np.int32))
+    place = rows.schema.get_field_index("_offset")
+    return rows.add_column(place, "_partition", partitions).append_column(
+        "_ingested_at", recorded.cast(letters.MOMENT)
+    )
+
+
+def _offsets(rows: "pa.Table", name: str) -> Ints:
+    found: Ints = rows.column(name).to_numpy()
+    return found
+
+
+def _newest_us(rows: "pa.Table", source: Source) -> int | None:
+    import pyarrow.compute as pc
+
+    newest: int | None = pc.max(rows.column(source.timestamp_field).cast("int64")).as_py()
+    return newest

@@ -1,0 +1,65 @@
+"""New events from the files of a source: listed in the registry before they are read from (design.md 4, Files)."""
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+from featureflow_cli.compute.views import Source
+from featureflow_cli.plan.manifest import ListedFile
+from featureflow_cli.plan.registry import Registry
+from featureflow_cli.sources import files
+from featureflow_cli.sources.batches import RawBatch
+from featureflow_cli.times import Clock
+
+
+class FileIntake:
+    """The files of one source, as one partition; new ones are appended to its manifest as they are seen.
+
+    `passed` says up to where the log holds the events: files below it may be gone.
+    """
+
+    def __init__(
+        self, registry: Registry, root: Path, source: Source, clock: Clock, passed: Callable[[], int]
+    ) -> None:
+        self._registry = registry
+        self._root = root
+        self._source = source
+        self._clock = clock
+        self._passed = passed
+        self._batches: Iterator[RawBatch] = iter(())
+        self._position = -1  # where `_batches` goes on
+
+    def partitions(self) -> Sequence[int]:
+        return [files.PARTITION]
+
+    def read(self, partition: int, position: int, rows: int) -> list[RawBatch]:
+        found: list[RawBatch] = []
+        taken = 0
+        if position != self._position:
+            self._batches = self._open(position)
+        while taken < rows:
+            batch = next(self._batches, None)
+            if batch is None:
+                if found:
+                    break
+                self._batches = self._open(position)  # perhaps there are new files
+                batch = next(self._batches, None)
+                if batch is None:
+                    break
+            found.append(batch)
+            taken += len(batch.offsets)
+        self._position = found[-1].end if found else position
+        return found
+
+    def _open(self, position: int) -> Iterator[RawBatch]:
+        listed = list_new(self._registry, self._root, self._source, self._clock, self._passed())
+        return files.read(self._root, listed, self._source, position)
+
+
+def list_new(
+    registry: Registry, root: Path, source: Source, clock: Clock, passed: int = 0
+) -> list[ListedFile]:
+    """The manifest of a source after its new files were appended, in order of name."""
+    pattern = source.files if source.streamed else source.batch
+    assert pattern is not None
+    seen = files.look(root, pattern, registry.manifest(source.name), passed)
+    return registry.list_files(source.name, seen, clock()) if seen else registry.manifest(source.name)

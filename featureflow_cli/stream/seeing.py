@@ -1,0 +1,58 @@
+"""What each view sees of a batch of rows: the projections of design.md 3, run over the batch as it lies there."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from featureflow_cli.compute.events import from_projection
+from featureflow_cli.compute.sql import projection_sql
+from featureflow_cli.compute.sql_text import quoted
+from featureflow_cli.engines.duckdb import Engine
+from featureflow_cli.evaluate.keeping import Kept
+from featureflow_cli.stream.merging import Seen
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+_BATCH = "batch"
+
+
+@dataclass(frozen=True)
+class Sight:
+    """What the views see; `ranked`: views with ranks, and their oldest event, for populations end there.
+
+    `before_until` rows are skipped: `batch` answers for their time (design.md 4, Bootstrap).
+    """
+
+    seen: tuple[Seen, ...]
+    ranked: tuple[tuple[Kept, int], ...]
+    before_until: int
+
+
+def see(engine: Engine, rows: "pa.Table", members: Sequence[Kept]) -> Sight:
+    """Project `rows` (the log's schema, of the one source of all `members`) for each view."""
+    source = members[0].view.source
+    relation, before = _BATCH, 0
+    engine.register(_BATCH, rows)
+    try:
+        if source.until_us is not None:
+            moment = f"epoch_us({quoted(source.timestamp_field)})"
+            (before,) = engine.row(f"SELECT count(*) FROM {_BATCH} WHERE {moment} < {source.until_us}")
+            relation = f"(SELECT * FROM {_BATCH} WHERE {moment} >= {source.until_us})"
+        seen = tuple(_seen(engine, kept, relation) for kept in members)
+    finally:
+        engine.unregister(_BATCH)
+    ranked = tuple(
+        (view.kept, int(view.events.ts.min()))
+        for view in seen
+        if len(view.offsets) and any(feature.aggregation == "rank" for feature in view.kept.view.features)
+    )
+    return Sight(seen, ranked, before)
+
+
+def _seen(engine: Engine, kept: Kept, relation: str) -> Seen:
+    projected = engine.table(projection_sql(kept.view, relation, positions=True))
+    events, ids = from_projection(kept.view, projected)
+    return Seen(kept, events, ids, np.asarray(projected.column("_offset").to_numpy(), np.int64))

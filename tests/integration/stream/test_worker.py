@@ -1,0 +1,197 @@
+"""The steps of design.md 4, run by hand over real stores: when nothing fails, and when something does."""
+
+import random
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from featureflow_cli.errors import StoreUnavailable
+from featureflow_cli.stream.worker import Worker
+from featureflow_cli.times import MINUTE_US
+from tests.integration.stream.world import START_US, Topic, World, check, compiled, drain, fill, online_states
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Iterator[World]:
+    made = World(tmp_path, Topic([-1, 0]), compiled(tmp_path))
+    yield made
+    made.close()
+
+
+def test_one_worker_applies_each_accepted_event_once(world: World) -> None:
+    fill(world, random.Random(1), 400)
+    worker = world.worker()
+    drain(worker)
+    check(world, worker.members)
+
+
+def test_a_second_run_finds_nothing_to_do(world: World) -> None:
+    fill(world, random.Random(2), 100)
+    drain(world.worker())
+    again = world.worker()
+    drain(again)
+    assert (again.progress.read, again.progress.writes, again.progress.commits) == (0, 0, 0)
+    fill(world, random.Random(3), 100)
+    drain(again)
+    check(world, again.members)
+    assert again.progress.read == 100
+
+
+def test_what_went_online_but_not_into_the_log_is_not_applied_twice(world: World) -> None:
+    """Killed before the offline commit: the successor decides anew, and every header covers it."""
+    fill(world, random.Random(4), 100)
+    first = world.worker()
+    first.take_up()
+    for partition in first.parts:
+        batch = first.poll(partition)
+        assert batch is not None
+        first.write_online(batch)
+    second = world.worker()
+    drain(second)
+    assert second.progress.writes == 0
+    check(world, second.members)
+
+
+def test_two_workers_on_one_store_double_nothing(world: World) -> None:
+    fill(world, random.Random(5), 300)
+    one, two = world.worker(), world.worker()
+    one.take_up()
+    two.take_up()
+    for own_rows in ((37, 60), (64, 20), (90, 200), (200, 200)):
+        for worker, rows in zip((one, two), own_rows, strict=True):
+            for partition in worker.parts:
+                batch = worker.poll(partition, rows)
+                if batch is not None:
+                    worker.write_online(batch)
+                    assert worker.mark(batch)
+        one.commit_offline()
+    two.commit_offline()
+    assert one.progress.conflicts + two.progress.conflicts > 0
+    check(world, one.members)
+
+
+def test_a_deleted_store_is_noticed_and_rebuilt_from_the_log(world: World) -> None:
+    fill(world, random.Random(6), 200)
+    worker = world.worker()
+    drain(worker)
+    world.lose_online()
+    with pytest.raises(StoreUnavailable, match="removed"):
+        worker.look()
+    world.topic.messages = {partition: [] for partition in world.topic.messages}  # the source is gone as well
+    kept = world.topic.messages
+    drain(worker)
+    assert worker.progress.replayed == worker.progress.accepted
+    assert kept == world.topic.messages
+    for member in worker.members:
+        assert online_states(world.store(), member)
+
+
+def test_a_store_that_fell_behind_its_markers_is_taken_up_again(world: World) -> None:
+    """Restored from an older copy, under the same name: only the markers tell."""
+    fill(world, random.Random(7), 100)
+    worker = world.worker()
+    drain(worker)
+    world.opened[0]._file.close()
+    copy = (world.folder / "online.db").read_bytes()
+    fill(world, random.Random(8), 100)
+    drain(worker)
+    world.opened[0]._file.close()
+    (world.folder / "online.db").write_bytes(copy)
+    assert not worker.look()
+    assert worker.needs_take_up
+    drain(worker)
+    check(world, worker.members)
+
+
+def test_a_new_view_is_bootstrapped_from_the_log_and_then_streamed(world: World) -> None:
+    fill(world, random.Random(9), 150)
+    drain(world.worker(world.members(["history"])))
+    later = world.worker()
+    fill(world, random.Random(10), 50)
+    drain(later, rows=20)
+    assert later.progress.bootstrapped == ["spending", "popularity"]
+    check(world, later.members)
+    assert later.progress.read == 50
+
+
+def test_late_events_withdraw_the_populations_that_they_change(world: World) -> None:
+    worker = world.worker()
+    worker.take_up()
+    kept = next(member for member in worker.members if member.view.name == "popularity")
+    store = world.store()
+    for grid_us in (START_US, START_US + MINUTE_US):
+        store.publish(kept.field, "rank_1h", grid_us, b"population")
+    event = {"event_id": "late", "user_id": 1, "item_id": "a", "at": "2026-01-01T00:00:30Z"}
+    world.topic.put(-1, event, START_US + 2 * MINUTE_US)
+    drain(worker)
+    assert store.population(kept.field, "rank_1h", START_US) == b"population"
+    assert store.population(kept.field, "rank_1h", START_US + MINUTE_US) is None
+
+
+def test_a_log_that_was_removed_is_decided_anew(world: World) -> None:
+    """Online headers cover what was applied; the log gets all of it again."""
+    fill(world, random.Random(11), 60)
+    worker = world.worker()
+    drain(worker)
+    fill(world, random.Random(12), 60)
+    for partition in worker.parts:
+        worker.poll(partition)
+    for path in sorted((world.folder / "offline" / "events").rglob("*"), reverse=True):
+        path.rmdir() if path.is_dir() else path.unlink()
+    fresh = world.worker()
+    drain(fresh)
+    check(world, fresh.members)
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_any_schedule_of_steps_kills_and_losses_ends_alike(world: World, seed: int) -> None:
+    """Three workers step in any order; they are killed, and the store loses all, in between any two steps."""
+    chance = random.Random(seed)
+    drain(world.worker(world.members(["spending"])))
+    workers: list[Worker] = [world.worker() for _ in range(3)]
+    open_batches: dict[int, list] = {number: [] for number in range(3)}
+    for _ in range(160):
+        number = chance.randrange(3)
+        worker = workers[number]
+        roll = chance.random()
+        if roll < 0.05:
+            workers[number], open_batches[number] = world.worker(), []
+        elif roll < 0.06:
+            world.lose_online()
+        elif roll < 0.3:
+            fill(world, chance, chance.randrange(12))
+        else:
+            _step(worker, chance, open_batches[number])
+    for worker in workers[:2]:
+        try:
+            worker.look()
+        except StoreUnavailable:
+            worker.lose()
+    drain(workers[0], rows=40)
+    check(world, workers[0].members)
+    drain(workers[1], rows=40)
+    check(world, workers[1].members)
+
+
+def _step(worker: Worker, chance: random.Random, batches: list) -> None:
+    """One step, as the loop may take it next; what fails is taken up again."""
+    try:
+        if worker.needs_take_up:
+            batches.clear()
+            worker.take_up()
+        elif batches and chance.random() < 0.7:
+            batch = batches[0]
+            worker.write_online(batch)
+            if chance.random() < 0.8:
+                worker.mark(batch)
+                batches.clear()
+        elif chance.random() < 0.3:
+            worker.commit_offline()
+        elif not batches:
+            batch = worker.poll(chance.choice(list(worker.parts)), chance.randrange(1, 15))
+            if batch is not None:
+                batches.append(batch)
+    except StoreUnavailable:
+        worker.lose()
+        batches.clear()
