@@ -112,7 +112,7 @@ class Table:
         A commit on what was removed would be one that nobody can read.
         """
         with reported(self.root):
-            if not os.path.samestat(os.stat(self.root / "_delta_log"), os.fstat(self._folder)):
+            if not os.path.samestat((self.root / "_delta_log").stat(), os.fstat(self._folder)):
                 message = "the table was removed and made anew while it was in use"
                 raise OSError(message)
             self._table.update_incremental()

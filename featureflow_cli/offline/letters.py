@@ -117,7 +117,9 @@ class DeadLetters:
         if self._table is None:
             self._table = Table.open(self.root)
         else:
-            self._table.look()
+            table, self._table = self._table, None  # opened afresh after an error
+            table.look()
+            self._table = table
         return self._table
 
     def _create(self) -> Table:

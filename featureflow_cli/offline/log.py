@@ -158,9 +158,11 @@ class OfflineLog:
 
     def _look(self) -> Table | None:
         if self._table is None:
-            self._table = Table.open(self.root)
+            self._table, self._shown = Table.open(self.root), None
         else:
-            self._table.look()
+            table, self._table = self._table, None  # opened afresh after an error
+            table.look()
+            self._table = table
         return self._table
 
     def _create(self) -> Table:

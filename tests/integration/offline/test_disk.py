@@ -1,5 +1,6 @@
 """A disk that is full, read-only or not there: a clear message, nothing half-visible, and on it goes afterwards."""
 
+import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,7 +24,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     if mounted.returncode:
         pytest.skip("mounting a small disk needs root")
     yield place
-    subprocess.run(["umount", str(place)], check=True)
+    subprocess.run(["umount", "--lazy", str(place)], check=True)
 
 
 def remount(place: Path, option: str) -> None:
@@ -67,6 +68,21 @@ def test_a_read_only_disk_is_said_in_one_line(small_disk: Path) -> None:
     with pytest.raises(StoreUnavailable, match="Read-only file system"):
         DeadLetters(str(small_disk / "letters")).append(letters([("a", 0, 1)]))
     assert positions(log.snapshot()) == positions(base)
+
+
+@pytest.mark.parametrize("made_anew", [False, True])
+def test_a_table_removed_while_in_use_is_noticed_once(tmp_path: Path, made_anew: bool) -> None:
+    """The worker must take everything up anew; what it held is of another table."""
+    log = OfflineLog(str(tmp_path / "log"), source())
+    base = log.append(events(log, 0, 0, 5), {0: (0, 5)}, log.snapshot())
+    shutil.rmtree(log.root)
+    if made_anew:
+        other = OfflineLog(str(tmp_path / "log"), source())
+        other.append(events(log, 0, 0, 2), {0: (0, 2)}, other.snapshot())
+    with pytest.raises(StoreUnavailable, match=r"No such file|made anew"):
+        log.append(events(log, 0, 5, 9), {0: (5, 9)}, base)
+    assert log.snapshot().ends == ({0: 2} if made_anew else {})
+    assert log.append(events(log, 1, 0, 1), {1: (0, 1)}, log.snapshot()).ends[1] == 1
 
 
 def test_a_file_in_the_place_of_the_folder_is_said(tmp_path: Path) -> None:
