@@ -103,7 +103,7 @@ def _sources(project: Project) -> Finding:
     empty = []
     for source in project.written_repo.sources.values():
         pattern = source.files or source.batch
-        if pattern and "://" not in pattern and not any(project.root.glob(pattern)):
+        if pattern and "://" not in pattern and not list(project.root.glob(pattern)):
             empty.append(f"{source.name} ({pattern})")
     if empty:
         return Finding("sources", "warning", f"no files yet: {', '.join(empty)}")

@@ -11,44 +11,50 @@ import numpy as np
 from featureflow_cli.offline.letters import DeadLetters
 from featureflow_cli.plan.registry import Registry
 from featureflow_cli.sources.batches import RawBatch
+from featureflow_cli.stream.outside import Intake
 
 REPLAY = -2
 """The partition's number."""
 
 
-class Replays:
-    """The intake of one source's replayed letters (`stream.outside.Intake`)."""
+class WithReplays:
+    """The intake of a source (`stream.outside.Intake`) and the letters of it that were asked to be replayed."""
 
-    def __init__(self, registry: Registry, letters: DeadLetters, source: str) -> None:
+    def __init__(self, events: Intake, registry: Registry, letters: DeadLetters, source: str) -> None:
+        self._events = events
         self._registry = registry
         self._letters = letters
         self._source = source
 
     def partitions(self) -> Sequence[int]:
-        """Always there, if empty: letters may be asked for while the stream runs."""
-        return (REPLAY,)
+        """REPLAY is always there, if empty: letters may be asked for while the stream runs."""
+        return [*self._events.partitions(), REPLAY]
 
-    def read(self, partition: int, position: int, rows: int) -> RawBatch | None:
-        """The messages of the next letters; one whose letter is gone is an empty message, which is undecodable."""
-        assert partition == REPLAY
+    def read(self, partition: int, position: int, rows: int) -> list[RawBatch]:
+        """The next events; a message whose letter is gone is an empty one, which is undecodable."""
+        if partition != REPLAY:
+            return self._events.read(partition, position, rows)
         asked = [replay for replay in self._registry.replays(self._source) if replay.ordinal >= position][
             :rows
         ]
         if not asked:
-            return None
-        wanted = {(replay.partition, replay.offset) for replay in asked}
-        payloads: dict[tuple[int, int], bytes] = {}
-        for own in sorted({letter_partition for letter_partition, _ in wanted}):
-            found = self._letters.read(source=self._source, partition=own)
-            positions = zip([own] * found.num_rows, found.column("offset").to_pylist(), strict=True)
-            payloads |= {
-                place: payload
-                for place, payload in zip(positions, found.column("payload").to_pylist(), strict=True)
-                if place in wanted
-            }
-        return RawBatch(
-            content=[payloads.get((replay.partition, replay.offset), b"") for replay in asked],
-            offsets=np.array([replay.ordinal for replay in asked], np.int64),
-            end=asked[-1].ordinal + 1,
-            recorded_at_us=np.array([replay.listed_us for replay in asked], np.int64),
-        )
+            return []
+        payloads = self._payloads({(replay.partition, replay.offset) for replay in asked})
+        return [
+            RawBatch(
+                content=[payloads.get((replay.partition, replay.offset), b"") for replay in asked],
+                offsets=np.array([replay.ordinal for replay in asked], np.int64),
+                end=asked[-1].ordinal + 1,
+                recorded_at_us=np.array([replay.listed_us for replay in asked], np.int64),
+            )
+        ]
+
+    def _payloads(self, wanted: set[tuple[int, int]]) -> dict[tuple[int, int], bytes]:
+        found: dict[tuple[int, int], bytes] = {}
+        for partition in sorted({partition for partition, _ in wanted}):
+            letters = self._letters.read(source=self._source, partition=partition)
+            columns = (letters.column("offset").to_pylist(), letters.column("payload").to_pylist())
+            for offset, payload in zip(*columns, strict=True):
+                if (partition, offset) in wanted:
+                    found[partition, offset] = payload
+        return found

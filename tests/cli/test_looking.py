@@ -7,7 +7,8 @@ import pytest
 
 from featureflow_cli.evaluate.project import open_project
 from featureflow_cli.offline.letters import DeadLetters
-from featureflow_cli.stream.replays import REPLAY, Replays
+from featureflow_cli.stream.intake import FileIntake
+from featureflow_cli.stream.replays import REPLAY, WithReplays
 from tests.cli.projects import Bank
 
 NOW_US = 1_767_225_600_000_000
@@ -158,12 +159,14 @@ def test_a_letter_is_replayed_once_as_a_new_event(bank: Bank):
     assert "featureflow stream --once" in done.stderr
     assert bank("dead-letters", "replay", "--reason", "wrong_type").stderr == "No dead letters to replay.\n"
     project = open_project(bank.root, None, {}, lambda: NOW_US)
-    intake = Replays(project.registry, DeadLetters(project.letters_path), "payments")
-    batch = intake.read(REPLAY, 0, 10)
-    assert batch is not None
+    events = FileIntake(
+        project.registry, project.root, project.repo.sources["payments"], project.clock, lambda: 0
+    )
+    intake = WithReplays(events, project.registry, DeadLetters(project.letters_path), "payments")
+    assert intake.partitions() == [*events.partitions(), REPLAY]
+    (batch,) = intake.read(REPLAY, 0, 10)
     assert list(batch.content) == [b'{"amount": "2.00"}', b'{"amount": "1.00"}']
     assert (batch.offsets.tolist(), batch.end) == ([0, 1], 2)
-    rest = intake.read(REPLAY, 1, 10)
-    assert rest is not None
+    (rest,) = intake.read(REPLAY, 1, 10)
     assert list(rest.content) == [b'{"amount": "1.00"}']
-    assert intake.read(REPLAY, 2, 10) is None
+    assert intake.read(REPLAY, 2, 10) == []
