@@ -4,7 +4,8 @@ One text for every path: the stream runs it over a batch, bootstrap and training
 """
 
 from featureflow_cli.compute.hashing import MAX_TEXT_BYTES
-from featureflow_cli.compute.sql_expressions import expression_sql, quoted
+from featureflow_cli.compute.sql_expressions import expression_sql
+from featureflow_cli.compute.sql_text import quoted
 from featureflow_cli.compute.views import View
 from featureflow_cli.spec.expressions import Expr
 from featureflow_cli.spec.types import STRING

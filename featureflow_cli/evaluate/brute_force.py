@@ -13,7 +13,7 @@ import pyarrow as pa
 from featureflow_cli.compute import reference
 from featureflow_cli.compute.codes import Ints
 from featureflow_cli.compute.reference import Answer
-from featureflow_cli.compute.sql_expressions import quoted
+from featureflow_cli.compute.sql_text import quoted
 from featureflow_cli.compute.views import Service, ServiceView, View
 from featureflow_cli.engines.duckdb import Engine
 from featureflow_cli.evaluate.rows import Rows, label_column

@@ -20,7 +20,8 @@ from featureflow_cli.compute.ranges import Moments, Timeline, read
 from featureflow_cli.compute.rank_rows import rank_rows
 from featureflow_cli.compute.reading import Read
 from featureflow_cli.compute.sql import projection_sql
-from featureflow_cli.compute.sql_expressions import expression_sql, quoted
+from featureflow_cli.compute.sql_expressions import expression_sql
+from featureflow_cli.compute.sql_text import quoted
 from featureflow_cli.compute.views import OnDemand, Service, ServiceView, View
 from featureflow_cli.compute.windows import presence_start
 from featureflow_cli.engines.duckdb import Engine

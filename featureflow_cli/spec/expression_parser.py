@@ -29,45 +29,6 @@ SEE_DOCS = "docs/expressions.md lists what can be written"
 MOST_DIGITS = 15
 """Of round(): as many as a double has."""
 
-_PLAIN: dict[str, str] = {
-    "And": "and", "Or": "or", "Not": "not", "EQ": "eq", "NEQ": "ne", "LT": "lt", "LTE": "le", "GT": "gt",
-    "GTE": "ge", "Add": "add", "Sub": "sub", "Mul": "mul", "Div": "div", "Mod": "mod", "Abs": "abs",
-    "Floor": "floor", "Ceil": "ceil", "Sqrt": "sqrt", "Ln": "ln", "Exp": "exp", "Pow": "power",
-    "Coalesce": "coalesce", "Greatest": "greatest", "Least": "least", "Lower": "lower", "Upper": "upper",
-    "Length": "length", "Concat": "concat", "DPipe": "join", "Substring": "substr", "Replace": "replace",
-    "StartsWith": "starts_with", "EndsWith": "ends_with", "Contains": "contains",
-}  # fmt: skip
-"""sqlglot's node -> our operation, where the arguments are the node's own, in order."""
-_ARGUMENTS = ("this", "start", "expression", "expressions", "length", "replacement")
-"""Keys of a sqlglot node that hold arguments, in the order of the call."""
-_PARTS: dict[str, str] = {
-    "Year": "year", "Quarter": "quarter", "Month": "month", "Week": "week", "Day": "day", "DayOfMonth": "day",
-    "DayOfWeek": "dow", "DayOfWeekIso": "isodow", "DayOfYear": "doy", "Hour": "hour", "Minute": "minute",
-    "Second": "second",
-}  # fmt: skip
-_TYPES: dict[str, ColumnType] = {
-    "BOOLEAN": BOOL, "BIGINT": INT64, "INT": INT64, "DOUBLE": DOUBLE, "TEXT": STRING, "VARCHAR": STRING,
-    "TIMESTAMP": TIMESTAMP, "TIMESTAMPNTZ": TIMESTAMP, "TIMESTAMPTZ": TIMESTAMP, "DATE": DATE,
-}  # fmt: skip
-
-_FUNCTION_NAMES = sorted(
-    {entry.signature.partition("(")[0] for entry in OPERATIONS.values() if entry.signature[-1] == ")"}
-    | {"cast", "try_cast", "nullif", "extract", "dow", "isodow", "substring", *_PARTS.values()}
-)
-_NO_CLOCK = "there is no clock in an expression; in on-demand features `as_of` is the moment of reading"
-_HINTS: dict[str, str] = {
-    "IntDiv": "write floor(a / b)",
-    "Interval": "compare epoch_us(a) - epoch_us(b) with microseconds, or use date_diff",
-    "IsNan": "NaN counts as null here: write `x is null`",
-    "isfinite": "NaN and infinity count as null here: write `x is not null`",
-    "isinf": "infinity counts as null here: write `x is null`",
-    "now": _NO_CLOCK,
-    "CurrentTimestamp": _NO_CLOCK,
-    "CurrentDate": _NO_CLOCK,
-    "RegexpLike": "use like, starts_with, ends_with or contains",
-}
-"""By sqlglot's node or by the function's name: what to write instead."""
-
 
 def parse_expression(text: str, schema: Mapping[str, ColumnType]) -> Expr:
     """See `spec.expressions.parse`."""
@@ -126,8 +87,8 @@ class _Checker:
             "Between": self._between, "Like": self._like, "ILike": self._like, "Escape": self._escape,
             "Case": self._case, "If": self._if, "Nullif": self._nullif, "Round": self._round,
             "Trim": self._trim, "Cast": self._cast, "TryCast": self._try_cast, "Extract": self._extract,
-            "SplitPart": self._split_part, "TimestampTrunc": self._trunc, "DateTrunc": self._trunc, "DateDiff": self._diff,
-            "Anonymous": self._named,
+            "SplitPart": self._split_part, "TimestampTrunc": self._trunc, "DateTrunc": self._trunc,
+            "DateDiff": self._diff, "Anonymous": self._named,
         }  # fmt: skip
 
     def check(self, node: exp.Expr) -> Expr:
@@ -136,10 +97,10 @@ class _Checker:
         try:
             if kind in self._special:
                 return self._special[kind](node)
-            if kind in _PLAIN:
-                return self._operation(_PLAIN[kind], self._arguments(node))
-            if kind in _PARTS:
-                return self._of_unit("date_part", _PARTS[kind], DATE_PARTS, node, [node.this])
+            if kind in PLAIN:
+                return self._operation(PLAIN[kind], self._arguments(node))
+            if kind in PARTS:
+                return self._of_unit("date_part", PARTS[kind], DATE_PARTS, node, [node.this])
         except ValueError as err:
             raise _wrong(node, str(err)) from err
         raise self._unsupported(node)
@@ -149,13 +110,13 @@ class _Checker:
 
     def _arguments(self, node: exp.Expr) -> list[exp.Expr]:
         found: list[exp.Expr] = []
-        for key in _ARGUMENTS:
+        for key in ARGUMENTS:
             value = node.args.get(key)
             found += value if isinstance(value, list) else [value] if value is not None else []
         return found
 
     def _unsupported(self, node: exp.Expr) -> ExpressionError:
-        hint = _HINTS.get(type(node).__name__, "")
+        hint = HINTS.get(type(node).__name__, "")
         if isinstance(node, exp.AggFunc):
             what = f"{node.sql_name().lower()}() is an aggregation, and an expression sees one row"
             return _wrong(node, what, "aggregate in the feature itself: `sum: expr`, `count: expr`")
@@ -164,7 +125,7 @@ class _Checker:
         return _wrong(node, f"{node.sql(dialect='duckdb')} is not part of the language", hint or SEE_DOCS)
 
     def _unknown_function(self, node: exp.Expr, name: str, hint: str) -> ExpressionError:
-        hint = hint or did_you_mean(name, _FUNCTION_NAMES)
+        hint = hint or did_you_mean(name, FUNCTION_NAMES)
         return _wrong(node, f"unknown function '{name}'", f"{hint}; {SEE_DOCS}" if hint else SEE_DOCS)
 
     def _column(self, node: exp.Column | exp.Dot) -> Expr:
@@ -287,10 +248,10 @@ class _Checker:
         name = node.this.name if isinstance(node.this, exp.DType) else str(node.this)
         if name == "DECIMAL":
             return parse_type(f"decimal({','.join(each.name for each in node.expressions)})")
-        if name not in _TYPES:
+        if name not in TYPES:
             hint = "one of bool, int64, double, decimal(p,s), string, timestamp, date"
             raise _wrong(node.parent or node, f"cannot cast to {node.sql(dialect='duckdb').lower()}", hint)
-        return _TYPES[name]
+        return TYPES[name]
 
     def _extract(self, node: exp.Extract) -> Expr:
         return self._of_unit("date_part", node.name, DATE_PARTS, node, [node.expression])
@@ -322,4 +283,4 @@ class _Checker:
             return self._of_unit("date_part", name, DATE_PARTS, node, nodes)
         if name == "epoch_us":
             return self._operation("epoch_us", nodes)
-        raise self._unknown_function(node, name, _HINTS.get(name, ""))
+        raise self._unknown_function(node, name, HINTS.get(name, ""))
