@@ -8,19 +8,10 @@ from sqlglot.errors import ParseError, TokenError
 
 from featureflow_cli.errors import did_you_mean
 from featureflow_cli.spec import expression_build as build
+from featureflow_cli.spec.expression_names import ARGUMENTS, FUNCTION_NAMES, HINTS, PARTS, PLAIN, TYPES
 from featureflow_cli.spec.expressions import Expr, ExpressionError
-from featureflow_cli.spec.operations import DATE_PARTS, DATE_UNITS, NULL, OPERATIONS
-from featureflow_cli.spec.types import (
-    BOOL,
-    DATE,
-    DOUBLE,
-    INT64,
-    STRING,
-    TIMESTAMP,
-    ColumnType,
-    Value,
-    parse_type,
-)
+from featureflow_cli.spec.operations import DATE_PARTS, DATE_UNITS, NULL
+from featureflow_cli.spec.types import DATE, INT64, STRING, TIMESTAMP, ColumnType, Value, parse_type
 
 # sqlglot announces on stderr what it cannot parse; the error raised here says it already.
 logging.getLogger("sqlglot").setLevel(logging.CRITICAL)
