@@ -115,4 +115,8 @@ def _features(view: View, names: Sequence[str], at: str) -> list[str]:
 
 def _refuse(kind: str, name: str, known: Iterable[str], at: str) -> NoReturn:
     message = f"no {kind} is named '{name}'"
-    raise NotFound(message, hint=did_you_mean(name, known), at=at)
+    raise UnknownFeature(message, hint=did_you_mean(name, known), at=at)
+
+
+class UnknownFeature(NotFound):
+    code = "unknown_feature"

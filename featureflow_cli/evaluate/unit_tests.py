@@ -20,10 +20,11 @@ from featureflow_cli.compute.selecting import select
 from featureflow_cli.compute.views import Repo, Service
 from featureflow_cli.engines.duckdb import Engine
 from featureflow_cli.errors import DefinitionError, Problem, UsageError
+from featureflow_cli.evaluate.asking import expected_of, typed_row
 from featureflow_cli.evaluate.bootstrap import bootstrap
 from featureflow_cli.evaluate.keeping import Kept
 from featureflow_cli.evaluate.rows import rows_at
-from featureflow_cli.evaluate.vector import Reader, on_demand_value, typed_row, values_of
+from featureflow_cli.evaluate.vector import Reader, on_demand_value, values_of
 from featureflow_cli.online.sqlite import SqliteStore
 from featureflow_cli.plan.applied import Build
 from featureflow_cli.sources.decode import decode_json
@@ -163,7 +164,7 @@ def case_of(repo: Repo, test: UnitTest) -> Case:
     types = dict(service.outputs)
     keys = {name: value for name, value in test.at.items() if name != "timestamp"}
     try:
-        row = typed_row(service, {**keys, **test.request})
+        row = typed_row(expected_of(service), {**keys, **test.request})
     except UsageError as err:
         raise DefinitionError([Problem(at=f"unit test '{test.name}'", what=err.what, hint=err.hint)]) from err
     return Case(

@@ -6,12 +6,11 @@ reads. An `as_of` asked for is exact: where it is not past those events it is re
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from decimal import Decimal
 from typing import Any
 
 import numpy as np
 
-from featureflow_cli.compute.codec import decode
+from featureflow_cli.compute.codec import Ends, decode
 from featureflow_cli.compute.codes import Ints
 from featureflow_cli.compute.entities import entity_id
 from featureflow_cli.compute.partials import REASONS
@@ -19,14 +18,14 @@ from featureflow_cli.compute.reading import Read, read
 from featureflow_cli.compute.rows import compile_row
 from featureflow_cli.compute.state import NEVER_US, States
 from featureflow_cli.compute.views import OnDemand, Service, ServiceView, View
-from featureflow_cli.errors import NotFound, StoreUnavailable, UsageError, did_you_mean
+from featureflow_cli.errors import StoreUnavailable, UsageError
+from featureflow_cli.evaluate.asking import Row, expected_of, typed_row
 from featureflow_cli.evaluate.populations import Populations
 from featureflow_cli.online.store import OnlineStore
 from featureflow_cli.plan.applied import Build
-from featureflow_cli.spec.types import ColumnType, Value
-from featureflow_cli.times import format_timestamp, parse_timestamp
+from featureflow_cli.spec.types import Value
+from featureflow_cli.times import format_timestamp
 
-Row = Mapping[str, object]
 Serving = Mapping[str, tuple[View, Build]]
 
 
@@ -43,6 +42,14 @@ class Vector:
     reasons: dict[str, str]
     age_us: dict[str, int]
     as_of_us: int
+
+
+@dataclass(frozen=True)
+class Taken:
+    """What the store held of some rows: their states by the view's alias, and what events are in them."""
+
+    states: dict[str, States]
+    ends: dict[str, Ends]
 
 
 class Reader:
@@ -63,15 +70,60 @@ class Reader:
         self._fields = {each.alias: serving[each.view.name][1].field for each in service.views}
         self._on_demand = [(feature, compile_row(feature.expr)) for feature in service.on_demand]
         self._names = {each.alias: service.needed(each) for each in self.service.views}
+        self._expected = expected_of(self.service)
+
+    def typed(self, row: Row) -> dict[str, Value]:
+        """Join keys and request columns in their types; NotFound or UsageError names what is off (`at`)."""
+        return typed_row(self._expected, row)
 
     def read(
         self, rows: Sequence[Row], now_us: int, *, as_of_us: int | None = None, request: Row | None = None
     ) -> list[Vector]:
         """One vector per row, in order; `rows` hold the join keys, and request columns where `request` does not."""
+        asked = [self.typed({**(request or {}), **row}) for row in rows]
+        return self.answer(asked, self.take(asked), now_us, as_of_us=as_of_us)
+
+    def take(self, rows: Sequence[Mapping[str, Value]]) -> Taken:
+        """What the store holds of typed rows; views of one entity and the same keys come from one read."""
+        together: dict[tuple[str, tuple[str, ...]], list[ServiceView]] = {}
+        for each in self.service.views:
+            columns = tuple(each.join_keys.get(key.name, key.name) for key in each.view.join_keys)
+            together.setdefault((each.view.entity, columns), []).append(each)
+        states: dict[str, States] = {}
+        ends: dict[str, Ends] = {}
+        for (entity, columns), members in together.items():
+            keys = [tuple(row[column] for column in columns) for row in rows]
+            ids = [None if None in key else entity_id(key) for key in keys]
+            asked = list(dict.fromkeys(id for id in ids if id is not None))
+            fields = [self._fields[each.alias] for each in members]
+            held = dict(zip(asked, self._store.read(entity, asked, fields), strict=True)) if asked else {}
+            for place, each in enumerate(members):
+                absent = next((id for id in asked if held[id].blobs[place] is None), None)
+                if absent is not None:
+                    self._require_built(each, absent)
+                blobs = [None if id is None else held[id].blobs[place] for id in ids]
+                states[each.alias], ends[each.alias] = decode(each.view, blobs)
+        return Taken(states, ends)
+
+    def _require_built(self, member: ServiceView, id: str) -> None:
+        """That nothing is held of an entity says only something where the view's states are all there."""
+        shard = self._store.shard_of(member.view.entity, id)
+        if self._store.marker(shard, self._fields[member.alias]) is None:
+            message = f"the online store has lost the state of {member.view.name}"
+            raise StoreUnavailable(message, hint="`featureflow stream` builds it again from the offline log")
+
+    def answer(
+        self,
+        rows: Sequence[Mapping[str, Value]],
+        taken: Taken,
+        now_us: int,
+        *,
+        as_of_us: int | None = None,
+    ) -> list[Vector]:
+        """One vector per typed row, from what was taken for these rows."""
         if not rows:
             return []
-        asked = [typed_row(self.service, {**(request or {}), **row}) for row in rows]
-        states = self._states(asked)
+        states = taken.states
         newest = np.maximum.reduce([held.newest_us for held in states.values()])
         moments = self._moments(newest, now_us, as_of_us)
         reads = {
@@ -84,25 +136,7 @@ class Reader:
             )
             for each in self.service.views
         }
-        return self._vectors(asked, reads, moments)
-
-    def _states(self, rows: Sequence[Mapping[str, Value]]) -> dict[str, States]:
-        """Each view's states, one a row; views of one entity and the same keys come from one read."""
-        together: dict[tuple[str, tuple[str, ...]], list[ServiceView]] = {}
-        for each in self.service.views:
-            columns = tuple(each.join_keys.get(key.name, key.name) for key in each.view.join_keys)
-            together.setdefault((each.view.entity, columns), []).append(each)
-        states: dict[str, States] = {}
-        for (entity, columns), members in together.items():
-            keys = [tuple(row[column] for column in columns) for row in rows]
-            ids = [None if None in key else entity_id(key) for key in keys]
-            asked = list(dict.fromkeys(id for id in ids if id is not None))
-            fields = [self._fields[each.alias] for each in members]
-            held = dict(zip(asked, self._store.read(entity, asked, fields), strict=True)) if asked else {}
-            for place, each in enumerate(members):
-                blobs = [None if id is None else held[id].blobs[place] for id in ids]
-                states[each.alias], _ = decode(each.view, blobs)
-        return states
+        return self._vectors(rows, reads, moments)
 
     def _moments(self, newest_us: Ints, now_us: int, as_of_us: int | None) -> Ints:
         if as_of_us is None:
@@ -182,62 +216,3 @@ def values_of(column: Any) -> list[Value]:
             for low, high, held in zip(offsets[:-1], offsets[1:], column.is_valid().to_pylist(), strict=True)
         ]
     return column.to_pylist()  # type: ignore[no-any-return]
-
-
-def typed_row(service: Service, row: Row) -> dict[str, Value]:
-    """The join keys and request columns of `row` in their types; NotFound or UsageError names what is off."""
-    expected: dict[str, ColumnType] = {}
-    for each in service.views:
-        for key in each.view.join_keys:
-            expected[each.join_keys.get(key.name, key.name)] = key.type
-    keys = frozenset(expected)
-    for feature in service.on_demand:
-        expected |= feature.request
-    for name in row:
-        if name not in expected:
-            message = f"unknown join key or request column '{name}'"
-            raise UnknownKey(
-                message, hint=did_you_mean(name, expected) or f"expected: {', '.join(expected)}", at=name
-            )
-    missing = [name for name in expected if name not in row]
-    if missing:
-        kind = "join key" if missing[0] in keys else "request column"
-        message = f"missing {kind} '{missing[0]}'"
-        raise UsageError(message, hint=f"expected: {', '.join(expected)}", at=missing[0])
-    return {name: typed_value(row[name], column_type, name) for name, column_type in expected.items()}
-
-
-class UnknownKey(NotFound):
-    code = "unknown_join_key"
-
-
-def typed_value(written: object, column_type: ColumnType, at: str) -> Value:
-    """A JSON or command-line value as `column_type`; UsageError where it does not fit."""
-    if written is None:
-        return None
-    text = written if isinstance(written, str) else str(written)
-    try:
-        if isinstance(written, bool) != (column_type.name == "bool") and not isinstance(written, str):
-            raise ValueError(text)
-        if column_type.name == "int64":
-            number = int(Decimal(text))
-            if number != Decimal(text) or not -(2**63) <= number < 2**63:
-                raise ValueError(text)
-            return number
-        if column_type.name == "double":
-            return float(text)
-        if column_type.name == "decimal":
-            exact = Decimal(text).quantize(Decimal(1).scaleb(-column_type.scale))
-            if exact != Decimal(text):
-                raise ValueError(text)
-            return exact
-        if column_type.name == "bool":
-            return {"true": True, "false": False}[text.lower()]
-        if column_type.name == "timestamp":
-            return parse_timestamp(text)
-        if column_type.name == "string" and not isinstance(written, dict | list):
-            return text
-    except (ValueError, ArithmeticError, KeyError):
-        pass
-    message = f"'{at}' is {column_type}: {text[:80]!r} does not fit"
-    raise UsageError(message, at=at)
