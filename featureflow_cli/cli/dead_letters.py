@@ -98,6 +98,9 @@ def replay(
         letters = [letter for letter in letters if f"{letter['partition']}:{letter['offset']}" in position]
     by_source: dict[str, list[tuple[int, int]]] = {}
     for letter in letters:
+        if not project.repo.sources[letter["source"]].streamed:
+            what = f"source '{letter['source']}' is a table that others keep: it has no events of its own"
+            raise UsageError(what, hint="mend the table's files; new ones are read by themselves")
         by_source.setdefault(letter["source"], []).append((letter["partition"], letter["offset"]))
     listed = {
         name: len(project.registry.list_replays(name, positions, project.clock()))

@@ -11,7 +11,8 @@ from featureflow_cli.offline.letters import DeadLetters
 from featureflow_cli.offline.snapshots import Snapshot
 from featureflow_cli.sources.files import PARTITION
 from featureflow_cli.stream.intake import FileIntake
-from featureflow_cli.stream.outside import Outside
+from featureflow_cli.stream.outside import Intake, Outside
+from featureflow_cli.stream.replays import WithReplays
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -51,8 +52,11 @@ class Ground:
             logged = accepted(engine, source, snapshot, below=floor)
             return f"(SELECT * FROM {past} UNION ALL SELECT * FROM {logged})"
 
+        intake: Intake = FileIntake(project.registry, project.root, source, project.clock, passed)
+        if log is not None:
+            intake = WithReplays(intake, project.registry, self._letters, source.name)
         return Outside(
-            intake=FileIntake(project.registry, project.root, source, project.clock, passed),
+            intake=intake,
             online=project.online,
             log=log,
             letters=self._letters,
