@@ -19,6 +19,8 @@ logging.getLogger("sqlglot").setLevel(logging.CRITICAL)
 SEE_DOCS = "docs/expressions.md lists what can be written"
 MOST_DIGITS = 15
 """Of round(): as many as a double has."""
+MOST_NESTED = 100
+"""So that no walk over an expression meets Python's own limit."""
 
 
 def parse_expression(text: str, schema: Mapping[str, ColumnType]) -> Expr:
@@ -33,6 +35,9 @@ def parse_expression(text: str, schema: Mapping[str, ColumnType]) -> Expr:
         raise ExpressionError(what, max(0, text.find("'")), SEE_DOCS) from err
     except ParseError as err:
         raise _syntax_error(text, err) from err
+    except RecursionError as err:
+        what = "it is nested too deeply"
+        raise ExpressionError(what, 0, SEE_DOCS) from err
     checked = _Checker(schema).check(tree)
     if checked.type == NULL:
         what = "null alone has no type"
@@ -71,6 +76,7 @@ class _Checker:
 
     def __init__(self, schema: Mapping[str, ColumnType]) -> None:
         self._schema = schema
+        self._depth = 0
         self._special: dict[str, Callable[..., Expr]] = {
             "Column": self._column, "Dot": self._column, "Literal": self._literal, "Boolean": self._boolean,
             "Null": lambda node: build.NULL_LITERAL, "Paren": lambda node: self.check(node.this),
@@ -85,7 +91,12 @@ class _Checker:
     def check(self, node: exp.Expr) -> Expr:
         """ExpressionError at the innermost node that is wrong."""
         kind = type(node).__name__
+        if self._depth == MOST_NESTED:
+            raise _wrong(node, f"it is nested over {MOST_NESTED} deep")
+        self._depth += 1
         try:
+            if isinstance(node, exp.And | exp.Or):  # a long chain is one operation of many arguments
+                return self._operation(PLAIN[kind], list(node.flatten()))
             if kind in self._special:
                 return self._special[kind](node)
             if kind in PLAIN:
@@ -94,6 +105,8 @@ class _Checker:
                 return self._of_unit("date_part", PARTS[kind], DATE_PARTS, node, [node.this])
         except ValueError as err:
             raise _wrong(node, str(err)) from err
+        finally:
+            self._depth -= 1
         raise self._unsupported(node)
 
     def _operation(self, op: str, nodes: Sequence[exp.Expr], value: Value = None) -> Expr:
@@ -218,12 +231,13 @@ class _Checker:
         return self._operation({"LEADING": "ltrim", "TRAILING": "rtrim"}.get(side, "trim"), [node.this])
 
     def _split_part(self, node: exp.SplitPart) -> Expr:
-        separator = node.args["delimiter"]
-        if not (isinstance(separator, exp.Literal) and separator.is_string and separator.name):
+        written = (node.args.get(key) for key in ("this", "delimiter", "part_index"))
+        found = self._operation("split_part", [each for each in written if each is not None])
+        if found.args[1].op != "literal" or not found.args[1].value:
             raise _wrong(
-                separator, "split_part(s, separator, n) takes a separator in quotes, and not an empty one"
+                node, "split_part(s, separator, n) takes a separator in quotes, and not an empty one"
             )
-        return self._operation("split_part", [node.this, separator, node.args["part_index"]])
+        return found
 
     def _cast(self, node: exp.Cast) -> Expr:
         """Quoted text is a timestamp or date at once, or wrong: `timestamp '…'` comes here too."""
