@@ -147,14 +147,20 @@ def _rank(view: View, feature: Feature, known: Entities, entity_key: EntityKey, 
     grid_us = window_start(t_us, 0, feature.refresh_us)
     of = next(each for each in view.features if each.name == feature.of)
     start_us = of.window.start(grid_us)
-    population: dict[EntityKey, Fraction] = {}
-    for key, events in known.items():
-        if any(taken(view, side, events, start_us, grid_us) for side in of.sides):
-            with suppress(NoAnswerError):
-                ranked: Any = _feature(view, of, known, key, grid_us)
-                population |= {} if ranked is None else {key: Fraction(ranked)}
-    if entity_key not in population:
+    members = [
+        key
+        for key, events in known.items()
+        if any(taken(view, side, events, start_us, grid_us) for side in of.sides)
+    ]
+    if entity_key not in members:
         return feature.default
+    population: dict[EntityKey, Fraction] = {}
+    for key in members:
+        with suppress(NoAnswerError):
+            ranked: Any = _feature(view, of, known, key, grid_us)
+            population |= {} if ranked is None else {key: Fraction(ranked)}
+    if entity_key not in population:
+        return None
     own, greatest = population[entity_key], max(population.values())
     if feature.method == "share_of_max":
         return double_of(own / greatest) if greatest > 0 else None

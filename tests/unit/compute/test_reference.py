@@ -370,6 +370,15 @@ def test_alone_in_the_population_the_place_is_zero_and_a_share_needs_a_positive_
     assert values(view, [row("10:20", n=-5)], "10:50") == [-5, None]
 
 
+def test_a_member_without_a_value_has_no_rank_and_is_nobodys_rival():
+    #  user 1: a ratio with a zero denominator; user 2: 1/1; user 3: no event at all in the window
+    of = {"name": "of", "ratio": {"of": {"count": "*"}, "to": {"count": "n"}}, "window": "1h"}
+    view = view_of(of, {"name": "rank", "rank": {"of": "of"}, "refresh": "15m", "default": -1.0}, ttl="30d")
+    events = [row("10:20"), row("10:20", uid=2, n=5), row("2025-12-31T10:00", uid=3)]
+    ranks = [values(view, events, "10:50", (uid,))[1] for uid in (1, 2, 3)]
+    assert ranks == [None, 1.0, -1.0]
+
+
 # --- 1.11, 1.15: rows of a service
 
 
