@@ -7,6 +7,7 @@ from typing import Any, TextIO
 
 import typer
 
+INTERRUPTED = 130
 COLOURS = {"red": 31, "green": 32, "yellow": 33, "cyan": 36, "dim": 2, "bold": 1}
 
 
@@ -69,5 +70,8 @@ def _cell(value: object) -> str:
 
 
 def confirm(question: str) -> bool:
-    """Asks on the terminal; only an explicit yes counts."""
-    return typer.confirm(question, default=False, err=True)
+    """Asks on the terminal; only an explicit yes counts. Ctrl-C ends the command, as anywhere, with 130."""
+    try:
+        return typer.confirm(question, default=False, err=True)
+    except typer.Abort as err:
+        raise typer.Exit(INTERRUPTED) from err

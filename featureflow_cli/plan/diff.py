@@ -82,7 +82,6 @@ def make_plan(
     steps: list[Step] = [*changes]
     wanted = tuple(ViewState(view.name, view.entity, view.fingerprint) for view in after.repo.views.values())
     builds = _new_builds(wanted, after.repo, present)
-    steps += builds
     if changes or builds:
         summary = _summary(changes)
         steps.append(Record(definitions_json, after.allowed_future_us, wanted, present.version, summary))
@@ -91,6 +90,7 @@ def make_plan(
         for name, source in after.repo.sources.items()
         if source.streamed and present.logs.get(name) != source.meaning
     ]
+    steps += builds
     steps += _drops(wanted, present)
     return Plan(project, target, present.version, tuple(steps))
 

@@ -32,7 +32,7 @@ class Change:
 
 @dataclass(frozen=True)
 class BuildState:
-    """A view needs new online state: recorded as a build, carried out by `stream` from the offline log.
+    """A view needs new online state: noted by Record, carried out by `stream` from the offline log.
 
     `events` and `starts_us` describe the history that is there now; None: no history yet.
     """

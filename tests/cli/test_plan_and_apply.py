@@ -41,7 +41,7 @@ def test_json_says_the_same(bank: Bank):
         assert f"+ {change['kind']} {change['name']}" in text
         assert all(note in text for note in change["notes"])
         assert change["consequence"] in text
-    assert [step["step"] for step in as_json["steps"]] == [*["build_state"] * 3, "record", "open_log"]
+    assert [step["step"] for step in as_json["steps"]] == ["record", "open_log", *["build_state"] * 3]
 
 
 def test_after_apply_there_is_nothing_to_do(bank: Bank):

@@ -1,0 +1,40 @@
+"""`apply` on a terminal: it asks, and only a yes applies anything."""
+
+import os
+import pty
+import sys
+
+import pytest
+
+from tests.cli.projects import Bank
+
+
+@pytest.mark.filterwarnings("ignore:.*multi-threaded:DeprecationWarning")  # the child execs at once
+@pytest.mark.parametrize(
+    ("answer", "code", "is_applied"),
+    [(b"y\n", 0, True), (b"n\n", 1, False), (b"\n", 1, False), (b"\x03", 130, False)],
+)
+def test_apply_asks_on_a_terminal(bank: Bank, answer: bytes, code: int, is_applied: bool):
+    program = "import sys; from featureflow_cli.cli.main import main; main()"
+    command = [sys.executable, "-c", program, "-c", str(bank.root), "apply"]
+    environ = {key: value for key, value in os.environ.items() if key not in {"CI", "FEATUREFLOW_TARGET"}}
+    child, terminal = pty.fork()
+    if child == 0:
+        os.execve(sys.executable, command, {**environ, "NO_COLOR": "1"})
+    said, has_answered = b"", False
+    while True:
+        try:
+            more = os.read(terminal, 4096)
+        except OSError:  # the child has closed its end
+            break
+        if not more:
+            break
+        said += more
+        if b"[y/N]" in said and not has_answered:
+            os.write(terminal, answer)
+            has_answered = True
+    os.close(terminal)
+    _, status = os.waitpid(child, 0)
+    assert os.waitstatus_to_exitcode(status) == code, said.decode()
+    assert (b"Applied version 1." in said) is is_applied
+    assert (bank.root / "data" / "registry.db").exists() is is_applied
