@@ -237,17 +237,17 @@ def _new_builds(wanted: Sequence[ViewState], repo: Repo, present: Present) -> li
 
 
 def _drops(wanted: Sequence[ViewState], present: Present) -> list[DropState]:
-    """States that nothing will read again: of views that are gone, of builds that were overtaken.
+    """States that nothing will read again: of views that are gone, of builds that never came to serve.
 
-    A serving build whose view only changed goes on until its successor serves; `stream` drops it then.
+    A serving build whose view only changed goes on until its successor serves; `stream` drops it a while later,
+    when no server reads it any more.
     """
     states = {state.view: state for state in wanted}
     steps = []
     for build in present.builds:
         state = states.get(build.view)
         follows = state is not None and (build.entity, build.fingerprint) == (state.entity, state.fingerprint)
-        goes_on = build.status == "serving" and state is not None
-        if build.status == "retired" or not (follows or goes_on):
+        if state is None or (build.status == "building" and not follows):
             steps.append(DropState(build.view, build.number, build.field))
     return steps
 

@@ -103,6 +103,21 @@ def test_a_setting_that_decides_about_events_is_applied_too(bank: Bank):
     assert project(bank).repo.sources["payments"].allowed_future_us == 300_000_000
 
 
+def test_what_stream_is_to_drop_is_no_change_pending(bank: Bank):
+    apply(bank)
+    registry = project(bank).registry
+    first = next(build.number for build in registry.builds() if build.view == "card_spending")
+    registry.serve(first)
+    bank.replace("ttl: 7d", "ttl: 8d")
+    apply(bank)
+    second = next(
+        build.number for build in registry.builds() if build.status == "building" and build.number > 3
+    )
+    registry.serve(second)
+    assert {build.number: build.status for build in registry.builds()}[first] == "retired"
+    assert bank("plan", "--detailed-exitcode").code == 0
+
+
 def test_removed_objects_lose_their_state(bank: Bank):
     apply(bank)
     number = next(build.number for build in project(bank).registry.builds() if build.view == "shop_sales")
@@ -226,6 +241,7 @@ def test_an_apply_that_dies_between_steps_is_finished_by_the_next(bank: Bank, su
     assert after.applied.version == 2
     assert after.log("payments").snapshot().meaning == after.repo.sources["payments"].meaning
     assert {build.view for build in after.registry.builds()} == {"card_spending", "card_history"}
+    assert {build.number for build in after.registry.builds() if build.status == "building"} == {4, 5}
 
 
 def _apply_in_a_process(root: Path, number: int, start, results) -> None:  # type: ignore[no-untyped-def]
