@@ -55,7 +55,8 @@ def build_dataset(
     if cold_start not in {"drop", "keep"}:
         message = f"--cold-start is drop or keep, not '{cold_start}'"
         raise UsageError(message)
-    project = invocation(ctx).project()
+    invoked = invocation(ctx)
+    project = invoked.project()
     repo = project.written_repo if draft else project.repo
     if not draft and (drift := project.drift()):
         say(drift)
@@ -68,8 +69,9 @@ def build_dataset(
     if output is None:
         message = "--output is missing: where should the dataset be written?"
         raise UsageError(message, hint="--output train.parquet")
+    output = invoked.path(output)
     check_writable(output)
-    read = read_labels(labels, timestamp_field)
+    read = read_labels(invoked.path(labels), timestamp_field)
     if len(read.t_us) > 100_000 and sys.stderr.isatty():
         say(f"building {len(asked.outputs)} features for {len(read.t_us):,} labels …")
     dataset = build(

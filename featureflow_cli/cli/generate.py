@@ -46,7 +46,6 @@ def generate(
     from featureflow_cli.generate.shop import Scale
 
     invoked = invocation(ctx)
-    here = Path(invoked.directory)
     scale = Scale(
         events=events,
         users=users,
@@ -61,11 +60,11 @@ def generate(
     )
     made = writing.generate(
         scale,
-        here / out,
+        invoked.path(out),
         format=format,
         files=files,
         labels=labels,
-        labels_out=None if labels_out is None else here / labels_out,
+        labels_out=None if labels_out is None else invoked.path(labels_out),
     )
     if as_json:
         show_json(

@@ -38,7 +38,7 @@ def init(
     Example: featureflow init shop --template ecommerce
     """
 
-    created = create(Path(invocation(ctx).directory) / directory, template)
+    created = create(invocation(ctx).path(directory), template)
     for name in created.files:
         show(str(created.directory / name))
     say("\nNext:")

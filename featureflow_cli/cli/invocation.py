@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from featureflow_cli.times import Clock, system_clock
@@ -18,6 +19,10 @@ class Invocation:
     target: str | None
     environ: Mapping[str, str]
     clock: Clock = system_clock
+
+    def path(self, path: Path) -> Path:
+        """A path that an option names: relative to --chdir, as if the command had been started there."""
+        return Path(self.directory) / path
 
     def project(self) -> "Project":
         """The project, opened lazily: nothing is read before it is asked for."""
