@@ -47,6 +47,7 @@ class Project:
         self.target = target
         self.environ = environ
         self.clock = clock
+        self._repos: dict[int, Repo] = {}
 
     @cached_property
     def config(self) -> StoreConfig:
@@ -103,9 +104,10 @@ class Project:
         found = {}
         for build in self.registry.builds():
             if build.status == "serving":
-                view = self._repo_at(build.version).views.get(build.view)
-                if view is not None:
-                    found[build.view] = (view, build)
+                view = self.repo.views.get(build.view)
+                if view is None or view.fingerprint != build.fingerprint:
+                    view = self._repo_at(build.version).views[build.view]
+                found[build.view] = (view, build)
         return found
 
     def relearn(self) -> bool:
@@ -226,9 +228,10 @@ class Project:
         return OfflineLog(self.log_path(source), repo.sources[source], meaning_order=version)
 
     def _repo_at(self, version: int) -> "Repo":
-        if version == self.applied.version:
-            return self.repo
-        return self._compile_applied(self.registry.at(version))
+        """An earlier version's definitions, compiled once: they never change."""
+        if version not in self._repos:
+            self._repos[version] = self._compile_applied(self.registry.at(version))
+        return self._repos[version]
 
     def _compile_applied(self, applied: Applied) -> "Repo":
         stream = self.config.stream.model_copy(update={"allowed_future": applied.allowed_future_us})
