@@ -1,0 +1,219 @@
+"""The main law, on whole repos: stream, dataset and `get --at` give what the definition gives, at any (entity, T).
+
+Only the events before T are streamed before the online store is read at T; the clock is the test's.
+"""
+
+import random
+import shutil
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from featureflow_cli.apply.execute import execute
+from featureflow_cli.compute import reference
+from featureflow_cli.compute.reference import Entities
+from featureflow_cli.compute.rows import compile_row
+from featureflow_cli.compute.views import Service
+from featureflow_cli.dataset.build import build
+from featureflow_cli.dataset.labels import Labels
+from featureflow_cli.evaluate.project import Project, open_project
+from featureflow_cli.evaluate.vector import Reader, values_of
+from featureflow_cli.spec.types import DOUBLE, ColumnType, Value, arrow_type
+from featureflow_cli.stream.run import run
+from featureflow_cli.times import DAY_US, HOUR_US
+from tests.laws.comparing import same, scale
+from tests.repos import deliveries
+from tests.repos.deliveries import START_US, Delivery
+
+ROOT = Path(__file__).parents[2]
+
+
+@dataclass(frozen=True)
+class World:
+    """A repo, its service, everything that its sources deliver, and which of it counts."""
+
+    folder: Path
+    service: str
+    delivered: Sequence[Delivery]
+    request: Mapping[str, Value]
+
+    def accepted(self) -> dict[str, list[deliveries.Event]]:
+        """By source, each id once: second deliveries come soon after the first."""
+        found: dict[str, list[deliveries.Event]] = {}
+        ids: set[Value] = set()
+        for each in self.delivered:
+            own = each.event.get("event_id") or each.event.get("payment_id")
+            if own is None or own not in ids:
+                found.setdefault(each.source, []).append(each.event)
+                ids.add(own)
+        return found
+
+
+def shop_world(events: int) -> World:
+    return World(ROOT / "example_repo", "ranking_v1", deliveries.shop(events, 7 * DAY_US), {})
+
+
+def fraud_world(events: int) -> World:
+    delivered = deliveries.fraud(events, 4 * DAY_US)
+    return World(ROOT / "tests/repos/fraud", "fraud_v1", delivered, {"amount_asked": 12.5})
+
+
+def tables_world(events: int) -> World:
+    return World(ROOT / "tests/repos/tables", "accounts_v1", deliveries.accounts(events, 60 * DAY_US), {})
+
+
+WORLDS: list[object] = [
+    pytest.param(lambda: shop_world(6_000), 40, id="shop"),
+    pytest.param(lambda: fraud_world(4_000), 40, id="fraud"),
+    pytest.param(lambda: tables_world(1_500), 60, id="tables"),
+    pytest.param(lambda: shop_world(100_000), 150, id="shop-100k", marks=pytest.mark.slow),
+    pytest.param(lambda: fraud_world(30_000), 150, id="fraud-30k", marks=pytest.mark.slow),
+]
+
+
+class Told:
+    """The answers of the definition, for many rows of one service."""
+
+    def __init__(self, service: Service, accepted: Mapping[str, Sequence[deliveries.Event]]) -> None:
+        self._service = service
+        self._known: dict[str, Entities] = {
+            each.alias: reference.entities(each.view, accepted.get(each.view.source.name, []))
+            for each in service.views
+        }
+
+    def differences(self, row: Mapping[str, Value], t_us: int, actual: Mapping[str, Value]) -> list[str]:
+        """Outputs of which `actual` is not what the definition says."""
+        found = []
+        readable: dict[str, Value] = {**row, "as_of": t_us}
+        for each in self._service.views:
+            known = self._known[each.alias]
+            key = tuple(row[each.join_keys.get(own.name, own.name)] for own in each.view.join_keys)
+            answer = reference.answer_of(each.view, known, key, t_us)
+            readable |= {f"{each.view.name}.{name}": value for name, value in answer.values.items()}
+            features = {feature.name: feature for feature in each.view.features}
+            for name, column_type in each.view.outputs:
+                held = actual[f"{each.alias}__{name}"]
+                expected = answer.values[name]
+                near = None
+                if column_type == DOUBLE and name in features and expected is not None:
+                    near = scale(each.view, features[name], known, key, t_us)
+                if not same(expected, held, column_type, near):
+                    found.append(f"{each.alias}__{name} of {key} at {t_us}: {held!r}, not {expected!r}")
+        for on_demand in self._service.on_demand:
+            expected = compile_row(on_demand.expr)(readable)
+            expected = on_demand.default if expected is None else expected
+            if not same(expected, actual[on_demand.name], on_demand.type, _size(expected)):
+                found.append(f"{on_demand.name} at {t_us}: {actual[on_demand.name]!r}, not {expected!r}")
+        return found
+
+
+def _size(expected: Value) -> float | None:
+    return abs(expected) * 1e3 if isinstance(expected, float) else None
+
+
+@dataclass
+class Clock:
+    now_us: int
+
+    def __call__(self) -> int:
+        return self.now_us
+
+
+def keys_of(service: Service) -> dict[str, ColumnType]:
+    return {
+        each.join_keys.get(key.name, key.name): key.type
+        for each in service.views
+        for key in each.view.join_keys
+    }
+
+
+def asked(world: World, service: Service, count: int, chance: random.Random) -> list[dict[str, Value]]:
+    """Rows of keys that occur (so that pairs meet as well), and some of nobody."""
+    rows = []
+    events = [each.event for each in world.delivered]
+    for _ in range(count):
+        known = chance.choice(events)
+        other = chance.choice(events)
+        row = {name: known.get(name) for name in keys_of(service)}
+        if chance.random() < 0.3:
+            row = {name: other.get(name) if chance.random() < 0.5 else value for name, value in row.items()}
+        nobody = {"string": "nobody", "int64": -1}
+        row = {
+            name: nobody[str(keys_of(service)[name])] if value is None and chance.random() < 0.8 else value
+            for name, value in row.items()
+        }
+        rows.append({**row, **world.request})
+    return rows
+
+
+@pytest.mark.parametrize(("made", "rows"), WORLDS)
+def test_every_path_answers_what_the_definition_says(tmp_path: Path, made: Callable[[], World], rows: int):
+    """Online at four moments, with only the events before each streamed; then a dataset over all of them."""
+    world = made()
+    clock = Clock(START_US)
+    shutil.copytree(world.folder, tmp_path / "repo", ignore=shutil.ignore_patterns("data"))
+    project = open_project(tmp_path / "repo", None, {}, clock)
+    execute(project, project.plan(), applied_by="test", report=lambda line: None)
+    project = open_project(tmp_path / "repo", None, {}, clock)
+    service = project.repo.services[world.service]
+    told = Told(service, world.accepted())
+    chance = random.Random(11)
+    assert online_differences(project, clock, world, told, chance, rows) == []
+    assert dataset_differences(project, world, service, told, chance, rows * 2) == []
+
+
+def online_differences(
+    project: Project, clock: Clock, world: World, told: Told, chance: random.Random, rows: int
+) -> list[str]:
+    service = project.repo.services[world.service]
+    last_us = max(each.ts_us for each in world.delivered)
+    moments = sorted(chance.randrange(START_US + HOUR_US, last_us) for _ in range(3)) + [last_us + 1]
+    found, since_us = [], -(2**62)
+    for number, moment_us in enumerate(moments):
+        slice_ = [each for each in world.delivered if since_us <= each.ts_us < moment_us]
+        deliveries.put(project.root, f"{number:03d}", slice_)
+        clock.now_us = since_us = moment_us
+        report = run(project, once=True, stop=threading.Event())
+        assert sum(sum(source.letters.values()) for source in report.sources) == 0
+        reader = Reader(project.online, service, project.serving())
+        for row in asked(world, service, rows // 4, chance):
+            (vector,) = reader.read([row], moment_us, as_of_us=moment_us)
+            found += told.differences(row, moment_us, vector.features)
+    return found
+
+
+def dataset_differences(
+    project: Project, world: World, service: Service, told: Told, chance: random.Random, rows: int
+) -> list[str]:
+    asked_rows = asked(world, service, rows, chance)
+    first_us, last_us = (
+        min(each.ts_us for each in world.delivered),
+        max(each.ts_us for each in world.delivered),
+    )
+    t_us = [
+        chance.choice(world.delivered).ts_us + chance.choice([0, 0, 1])
+        if chance.random() < 0.5
+        else chance.randrange(first_us - HOUR_US, last_us + 2 * DAY_US)
+        for _ in range(rows)
+    ]
+    types = {
+        **keys_of(service),
+        **{name: kind for each in service.on_demand for name, kind in each.request.items()},
+    }
+    table = pa.table(
+        {name: pa.array([row[name] for row in asked_rows], arrow_type(kind)) for name, kind in types.items()}
+    )
+    built = build(project, service, Labels(table, np.array(t_us, np.int64), "timestamp"), keep_cold=True)
+    assert built.report.audit is not None
+    assert built.report.audit.violations == 0
+    columns = {name: values_of(built.table.column(name).combine_chunks()) for name, _ in service.outputs}
+    found = []
+    for place, row in enumerate(asked_rows):
+        actual = {name: values[place] for name, values in columns.items()}
+        found += told.differences(row, t_us[place], actual)
+    return found
