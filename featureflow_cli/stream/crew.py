@@ -21,7 +21,9 @@ class Crew:
         self._project = project
         self._ground = Ground(project)
         self._online = project.online
+        # Retired before this run: servers have had the time to notice.
         self._retired: dict[int, int] = {build.number: 0 for build in _of_status(project, "retired")}
+        self._drop_retired()
         self.workers = self._hire()
 
     def learn(self) -> bool:
@@ -33,6 +35,11 @@ class Crew:
         self._ground = Ground(self._project)
         self.workers = self._hire()
         return True
+
+    @property
+    def held_rows(self) -> int:
+        """Rows that wait for the next offline commit, in memory."""
+        return sum(batch.rows.num_rows for worker in self.workers for batch in worker.pending)
 
     def lose(self) -> None:
         for worker in self.workers:

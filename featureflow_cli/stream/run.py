@@ -1,16 +1,16 @@
 """The verb: the steps of all sources' workers in a loop, until there is nothing left or somebody says stop."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
-from featureflow_cli.errors import StoreUnavailable
+from featureflow_cli.errors import FeatureflowError, StoreUnavailable
 from featureflow_cli.evaluate.project import Project
 from featureflow_cli.offline.snapshots import MeaningMoved
 from featureflow_cli.stream.crew import Crew
 from featureflow_cli.stream.progress import Progress, StreamReport, report
-from featureflow_cli.stream.worker import Worker
-from featureflow_cli.times import SECOND_US
+from featureflow_cli.stream.worker import BATCH_ROWS, Worker
+from featureflow_cli.times import SECOND_US, Clock
 
 POLL_S = 1.0
 LEARN_US = 2 * SECOND_US
@@ -19,6 +19,7 @@ COMMIT_ROWS = 500_000
 """More rows than this are committed before the interval is over: they are held in memory until then."""
 ATTEMPTS = 5
 """How often in a row `--once` takes everything up again before it gives in to a store that is away."""
+LONGEST_WAIT_S = 5.0
 
 
 class Stop(Protocol):
@@ -29,13 +30,8 @@ class Stop(Protocol):
     def wait(self, timeout: float) -> bool: ...
 
 
-@dataclass
-class _Rhythm:
-    """When which of the slow things was done last, in microseconds of the clock."""
-
-    learned_us: int
-    looked_us: int
-    committed_us: int
+def nobody(progress: list[Progress]) -> None:
+    """Who watches a stream that nobody watches."""
 
 
 def run(
@@ -43,15 +39,17 @@ def run(
     *,
     once: bool,
     stop: Stop,
-    show: Callable[[list[Progress]], None] = lambda progress: None,
+    show: Callable[[list[Progress]], None] = nobody,
+    batch_rows: int = BATCH_ROWS,
 ) -> StreamReport:
     """Stream until `stop` is set or, with `once`, until all that is there is applied and committed.
 
-    `show` is handed the counts after every batch. Raises the first error that is not a store's absence; that
-    one is waited out (with `once`: for a few seconds).
+    `show` is handed the counts after every round. A store that is away is waited for (with `once`: for a few
+    seconds), any other error ends the stream; what was decided before it is committed first.
     """
-    crew, started_us = Crew(project), project.clock()
-    loop = _Loop(project, crew, once, stop, show)
+    started_us = project.clock()
+    crew = Crew(project)
+    loop = _Loop(crew, once, stop, show, batch_rows, project.clock, project.config.stream.commit_interval)
     try:
         loop.run()
     finally:
@@ -60,92 +58,86 @@ def run(
     return StreamReport(reports, project.clock() - started_us, stop.is_set())
 
 
+@dataclass
 class _Loop:
-    def __init__(
-        self, project: Project, crew: Crew, once: bool, stop: Stop, show: Callable[[list[Progress]], None]
-    ) -> None:
-        self._clock = project.clock
-        self._interval_us = project.config.stream.commit_interval
-        self._crew = crew
-        self._once = once
-        self._stop = stop
-        self._show = show
-        now_us = self._clock()
-        self._rhythm = _Rhythm(now_us, now_us, now_us)
+    """The loop's settings, and when which of the slow things was done last (microseconds of the clock)."""
+
+    crew: Crew
+    once: bool
+    stop: Stop
+    show: Callable[[list[Progress]], None]
+    batch_rows: int
+    clock: Clock
+    interval_us: int
+    done_us: dict[str, int] = field(default_factory=dict)
 
     def run(self) -> None:
         failures = 0
-        while not self._stop.is_set():
+        while not self.stop.is_set():
             try:
                 moved = self._round()
-                failures = 0
+            except MeaningMoved:  # other definitions were applied, and the log takes theirs only [meaning]
+                if not self.crew.learn():
+                    raise
+                continue
             except StoreUnavailable:
                 failures += 1
-                if self._once and failures >= ATTEMPTS:
+                if self.once and failures >= ATTEMPTS:
                     raise
-                self._crew.lose()
-                self._stop.wait(min(0.1 * 2**failures, 5.0))
+                self.crew.lose()
+                self.stop.wait(min(0.1 * 2**failures, LONGEST_WAIT_S))
                 continue
-            if moved:
-                continue
-            if self._once:
-                break
-            self._stop.wait(POLL_S)
-        self._commit(always=True)
+            except FeatureflowError:
+                self._commit()
+                raise
+            failures = 0
+            if not moved:
+                if self.once:
+                    return
+                self.stop.wait(POLL_S)
+        self._commit()
 
     def _round(self) -> bool:
-        """One batch of every partition of every source; whether there was any."""
-        self._learn()
+        """A batch of every partition of every source; whether there was any. All is committed if not."""
+        if self._is_due("learn", LEARN_US):
+            self.crew.learn()
         moved = False
-        for worker in self._crew.workers:
+        for worker in self.crew.workers:
             if worker.needs_take_up:
                 worker.take_up()
-                self._crew.settle()
+                self.crew.settle()
             for partition in list(worker.parts):
-                if self._stop.is_set():
-                    break
-                moved = self._batch(worker, partition) or moved
-        self._commit(always=not moved)
-        if not moved:
-            self._look()
-        self._show(list(self._crew.progress.values()))
+                if not self.stop.is_set():
+                    moved = self._batch(worker, partition) or moved
+        if not moved or self.crew.held_rows >= COMMIT_ROWS or self._is_due("commit", self.interval_us):
+            self._commit()
+        if not moved and self._is_due("look", LOOK_US):
+            for worker in self.crew.workers:
+                worker.look()
+        self.show(list(self.crew.progress.values()))
         return moved
 
     def _batch(self, worker: Worker, partition: int) -> bool:
-        """A batch from its intake to its marker."""
-        if partition not in worker.parts:  # lost with an earlier partition
+        """A batch from its intake to its marker; whether there was one."""
+        if worker.needs_take_up:  # the store lost what an earlier partition had marked
             return True
-        batch = worker.poll(partition)
+        batch = worker.poll(partition, self.batch_rows)
         if batch is None:
             return False
         worker.write_online(batch)
-        if worker.mark(batch):
-            self._commit(always=False)
+        worker.mark(batch)
         return True
 
-    def _commit(self, *, always: bool) -> None:
-        now_us = self._clock()
-        held = sum(batch.rows.num_rows for worker in self._crew.workers for batch in worker.pending)
-        if not always and held < COMMIT_ROWS and now_us - self._rhythm.committed_us < self._interval_us:
-            return
-        for worker in self._crew.workers:
-            try:
-                worker.commit_offline()
-            except MeaningMoved:
-                if not self._crew.learn():
-                    raise
-        self._crew.settle()
-        self._rhythm.committed_us = now_us
+    def _commit(self) -> None:
+        for worker in self.crew.workers:
+            worker.commit_offline()
+        self.crew.settle()
+        self.done_us["commit"] = self.clock()
 
-    def _learn(self) -> None:
-        now_us = self._clock()
-        if now_us - self._rhythm.learned_us >= LEARN_US:
-            self._rhythm.learned_us = now_us
-            self._crew.learn()
-
-    def _look(self) -> None:
-        now_us = self._clock()
-        if now_us - self._rhythm.looked_us >= LOOK_US:
-            self._rhythm.looked_us = now_us
-            for worker in self._crew.workers:
-                worker.look()
+    def _is_due(self, what: str, every_us: int) -> bool:
+        """Whether it was done last so long ago (at the start: now); it is taken to be done now."""
+        now_us = self.clock()
+        if now_us - self.done_us.setdefault(what, now_us) < every_us:
+            return False
+        self.done_us[what] = now_us
+        return True

@@ -19,7 +19,7 @@ from featureflow_cli.evaluate.bootstrap import bootstrap
 from featureflow_cli.evaluate.keeping import Kept, low_end, markers
 from featureflow_cli.offline.snapshots import Snapshot
 from featureflow_cli.sources.verdicts import Memory
-from featureflow_cli.stream.commits import commit
+from featureflow_cli.stream.commits import addressed, commit
 from featureflow_cli.stream.deciding import Batch, decided, memory_of, replayed
 from featureflow_cli.stream.merging import Span, Written, write_states
 from featureflow_cli.stream.outside import Outside
@@ -109,8 +109,9 @@ class Worker:
     def _bootstrap(self, kept: Kept) -> None:
         outside = self._outside
         relation = outside.below(self.base, kept.build.floor or {})
-        bootstrap(outside.engine, relation, kept, outside.online, outside.clock)
-        self.progress.bootstrapped.append(kept.view.name)
+        done = bootstrap(outside.engine, relation, kept, outside.online, outside.clock)
+        if done.events:
+            self.progress.bootstrapped.append(kept.view.name)
 
     def _partitions(self) -> list[int]:
         logged = () if self.base is None else self.base.ends
@@ -195,6 +196,8 @@ class Worker:
             if not self._stands(kept, partition):
                 self.lose()
                 return False
+        if self._outside.log is None and batch.letters.num_rows:  # no offline commit will pass them [letters]
+            self._outside.letters.append(addressed(self.source, [batch], self._outside.clock()))
         for kept in self.members:
             for shard in range(online.shards):
                 online.mark(shard, kept.field, {partition: batch.span.end})
