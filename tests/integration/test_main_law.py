@@ -172,7 +172,7 @@ def online_differences(
 ) -> list[str]:
     service = project.repo.services[world.service]
     last_us = max(each.ts_us for each in world.delivered)
-    moments = sorted(chance.randrange(START_US + HOUR_US, last_us) for _ in range(3)) + [last_us + 1]
+    moments = [*sorted(chance.randrange(START_US + HOUR_US, last_us) for _ in range(3)), last_us + 1]
     found, since_us = [], -(2**62)
     for number, moment_us in enumerate(moments):
         slice_ = [each for each in world.delivered if since_us <= each.ts_us < moment_us]

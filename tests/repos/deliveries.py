@@ -165,7 +165,8 @@ def _region_row(chance: random.Random, region: str, moment_us: int) -> Delivery:
         "tags": chance.choice([None, ("a", "é"), ()]),
         "seen_at": moment_us,
     }
-    return Delivery("regions", event, json.dumps({**event, "seen_at": format_timestamp(moment_us)[:19].replace("T", " ")}), moment_us)
+    seen_at = format_timestamp(moment_us)[:19].replace("T", " ")
+    return Delivery("regions", event, json.dumps({**event, "seen_at": seen_at}), moment_us)
 
 
 def put(root: Path, name: str, some: Sequence[Delivery]) -> None:
