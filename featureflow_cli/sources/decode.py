@@ -9,20 +9,18 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from featureflow_cli.compute.views import Source
 from featureflow_cli.sources import json_messages, letters
+from featureflow_cli.sources.arrays import Bools, Ints
 from featureflow_cli.sources.batches import Decoded, RawBatch
-from featureflow_cli.sources.fitting import Bools, fit
+from featureflow_cli.sources.fitting import fit
 from featureflow_cli.sources.letters import Letter, Reason, shown
 from featureflow_cli.sources.literals import ISO8601
 from featureflow_cli.sources.payloads import as_text, payloads
 from featureflow_cli.spec.types import arrow_type
-
-Ints = npt.NDArray[np.int64]
 
 
 def decode(batch: RawBatch, source: Source) -> Decoded:

@@ -6,28 +6,22 @@ does, are decided one by one by their text.
 """
 
 from collections.abc import Callable
-from decimal import Decimal
 from typing import Any, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from featureflow_cli.sources import literals
+from featureflow_cli.sources import literals, moments
+from featureflow_cli.sources.arrays import Bools, flags, ints, to_moments, valid
 from featureflow_cli.sources.literals import EPOCH_UNITS_US, ISO8601, Misfit
-from featureflow_cli.spec.types import STRING, ColumnType, arrow_type
-
-Bools = npt.NDArray[np.bool_]
-Ints = npt.NDArray[np.int64]
+from featureflow_cli.spec.types import MAX_PRECISION, STRING, ColumnType, arrow_type
+from featureflow_cli.times import DAY_US
 
 PIECE = 32
 """Pieces of this length are no longer halved."""
 EXACT_DOUBLE = 2**53
 """Beyond it a double's own digits say more than its shortest text does."""
-MOMENT = pa.timestamp("us", tz="UTC")
-SHORTEST_WITH_TIME = len("2026-01-01T10")
-SUB_US = {"s": 1_000_000, "ms": 1_000}
 
 
 class Fit(NamedTuple):
@@ -101,24 +95,24 @@ def _of_text(array: Any, column_type: ColumnType, timestamp_format: str) -> Trie
         case "bool":
             true, false = pc.equal(array, "true"), pc.equal(array, "false")
             known = pc.or_(true, false)
-            return Tried(pc.if_else(known, true, pa.scalar(None, pa.bool_())), _flags(pc.invert(known)))
+            return Tried(pc.if_else(known, true, pa.scalar(None, pa.bool_())), flags(pc.invert(known)))
         case "int64":
             return _reopen(_cast(array, target), _holds(array, "x"))  # Arrow reads hexadecimals as well
         case "double":
             tried = _cast(array, target)
-            return _reopen(tried, _flags(pc.invert(pc.is_finite(tried.values))))
+            return _reopen(tried, flags(pc.invert(pc.is_finite(tried.values))))
         case "decimal":
-            return _cast(array, target)
+            return _decimals_of_text(array, column_type)
         case "date":
             return _cast(array, target)
         case "timestamp" if timestamp_format == ISO8601:
-            return _reopen(_try(array, _iso8601, target), _without_minutes(array))
+            return _reopen(_try(array, moments.iso8601, target), moments.without_minutes(array))
         case "timestamp":
             units, undecided = _cast(array, pa.int64())
-            moments, outside = _of_epoch(units, timestamp_format)
-            return Tried(moments, undecided | outside | _holds(array, "x"))
+            found, outside = moments.of_epoch(units, timestamp_format)
+            return Tried(found, undecided | outside | _holds(array, "x"))
         case _:
-            return Tried(pa.nulls(len(array), target), _valid(array))
+            return Tried(pa.nulls(len(array), target), valid(array))
 
 
 def _of_numbers(array: Any, column_type: ColumnType, timestamp_format: str) -> Tried | None:
@@ -131,20 +125,20 @@ def _of_numbers(array: Any, column_type: ColumnType, timestamp_format: str) -> T
             return Tried(array.cast(target, safe=False), np.zeros(len(array), bool))
         case "int64" if pa.types.is_floating(kind):
             size = pc.abs(array.cast(pa.float64()))
-            return _reopen(_cast(array, target), _flags(pc.greater(size, float(EXACT_DOUBLE))))
+            return _reopen(_cast(array, target), flags(pc.greater(size, float(EXACT_DOUBLE))))
         case "int64":
             return _cast(array, target)
         case "decimal" if pa.types.is_integer(kind):
             wide = pa.decimal256(76, column_type.scale)
             return _try(array, lambda part: part.cast(wide).cast(target), target)
         case "decimal" if pa.types.is_decimal(kind):
-            return _cast(array, target)
+            return _try(array, lambda part: _checked(part.cast(target)), target)
         case "timestamp" if timestamp_format in EPOCH_UNITS_US and pa.types.is_integer(kind):
             units, undecided = _cast(array, pa.int64())
-            moments, outside = _of_epoch(units, timestamp_format)
-            return Tried(moments, undecided | outside)
+            found, outside = moments.of_epoch(units, timestamp_format)
+            return Tried(found, undecided | outside)
         case "timestamp" if timestamp_format in EPOCH_UNITS_US and pa.types.is_decimal(kind):
-            return _try(array, lambda part: _of_fractional_epoch(part, timestamp_format), target)
+            return _try(array, lambda part: moments.of_fractional_epoch(part, timestamp_format), target)
         case _:
             return None
 
@@ -197,46 +191,31 @@ def _fit_bytes(array: Any, column_type: ColumnType, timestamp_format: str) -> Fi
 
 def _fit_moments(array: Any, column_type: ColumnType) -> Fit:
     """Timestamps and dates, as the other where that loses nothing."""
-    valid = _valid(array)
-    if pa.types.is_date(array.type):
-        array = array.cast(pa.date32())
-        days, outside = _ints(array.cast(pa.int32())), np.zeros(len(array), bool)
-        moments = days * 86_400_000_000
-        outside = valid & ((days < literals.EARLIEST_DAY) | (days > literals.LATEST_DAY))
-    else:
-        ticks, unit = _ints(array.cast(pa.int64())), array.type.unit
-        scale = SUB_US.get(unit, 1)
-        outside = valid & (
-            (ticks < -(-literals.EARLIEST_US // scale)) | (ticks > literals.LATEST_US // scale)
-            if unit != "ns"
-            else np.zeros(len(array), bool)
-        )
-        moments = ticks // 1_000 if unit == "ns" else np.where(outside, 0, ticks) * scale
-        days = moments // 86_400_000_000
+    found, outside = moments.of_arrow(array)
+    present = valid(array)
     if column_type.name == "timestamp":
-        return Fit(_moments(np.where(outside, 0, moments), valid & ~outside), outside)
+        return Fit(to_moments(found, present & ~outside), outside)
     if column_type.name == "date":
-        misfits = outside | (valid & (days * 86_400_000_000 != moments))
-        whole = pa.array(days.astype(np.int32), mask=~valid | misfits)
-        return Fit(whole.cast(pa.date32()), misfits)
+        misfits = outside | (present & (found % DAY_US != 0))
+        return Fit(moments.to_dates(found // DAY_US, present & ~misfits), misfits)
     return _nothing_fits(array, column_type)
 
 
 def _fit_lists(array: Any, column_type: ColumnType, timestamp_format: str) -> Fit:
     if column_type.element is None:
         return _nothing_fits(array, column_type)
-    lengths = _ints(pc.list_value_length(array))
+    lengths = ints(pc.list_value_length(array))
     elements, wrong = fit(pc.list_flatten(array), column_type.element, timestamp_format)
-    valid = _valid(array)
+    present = valid(array)
     misfits = np.zeros(len(array), bool)
     misfits[np.repeat(np.arange(len(array)), lengths)[wrong]] = True
     bounds = pa.array(np.concatenate([[0], np.cumsum(lengths)]), pa.int32())
-    values = pa.ListArray.from_arrays(bounds, elements, mask=pa.array(~valid | misfits))
+    values = pa.ListArray.from_arrays(bounds, elements, mask=pa.array(~present | misfits))
     return Fit(values.cast(arrow_type(column_type)), misfits)
 
 
 def _nothing_fits(array: Any, column_type: ColumnType) -> Fit:
-    return Fit(pa.nulls(len(array), arrow_type(column_type)), _valid(array))
+    return Fit(pa.nulls(len(array), arrow_type(column_type)), valid(array))
 
 
 def _try(array: Any, convert: Callable[[Any], Any], target: Any) -> Tried:
@@ -245,7 +224,7 @@ def _try(array: Any, convert: Callable[[Any], Any], target: Any) -> Tried:
         return Tried(convert(array), np.zeros(len(array), bool))
     except pa.ArrowInvalid:
         if len(array) <= PIECE:
-            return Tried(pa.nulls(len(array), target), _valid(array))
+            return Tried(pa.nulls(len(array), target), valid(array))
     half = len(array) // 2
     left, right = _try(array[:half], convert, target), _try(array[half:], convert, target)
     return Tried(pa.concat_arrays([left.values, right.values]), np.concatenate([left.open, right.open]))
@@ -255,80 +234,34 @@ def _cast(array: Any, target: Any) -> Tried:
     return _try(array, lambda part: part.cast(target), target)
 
 
+def _decimals_of_text(array: Any, column_type: ColumnType) -> Tried:
+    """Decimals written without an exponent, in at most as many characters as Arrow has digits.
+
+    Of longer ones and of exponents Arrow's reader makes other numbers, silently (`1e-41` becomes 0.00).
+    """
+    target = arrow_type(column_type)
+    wide = pa.decimal256(column_type.precision, column_type.scale)  # no 38 digits overflow it at any scale
+    tried = _try(
+        array, lambda part: _checked(part.cast(wide if column_type.is_wide else target)).cast(target), target
+    )
+    longer = flags(pc.greater(pc.binary_length(array), MAX_PRECISION))
+    return _reopen(tried, longer | _holds(array, "e"))
+
+
+def _checked(decimals: Any) -> Any:
+    """ArrowInvalid where one has more digits than its type: Arrow reads `42` as a decimal(4,4)."""
+    decimals.validate(full=True)
+    return decimals
+
+
 def _reopen(tried: Tried, doubtful: Bools) -> Tried:
     return Tried(tried.values, tried.open | doubtful)
 
 
-def _iso8601(array: Any) -> Any:
-    try:
-        return array.cast(MOMENT)
-    except pa.ArrowInvalid:
-        return array.cast(pa.timestamp("us")).cast(MOMENT)  # no zone means UTC
-
-
-def _without_minutes(array: Any) -> Bools:
-    """Where a time is an hour only, which Arrow reads and `literals` does not."""
-    lengths = _ints(pc.binary_length(array))
-    doubtful = lengths >= SHORTEST_WITH_TIME
-    _, offsets, text = array.buffers()
-    if not doubtful.any():
-        return doubtful
-    starts = np.frombuffer(offsets, np.int32)[array.offset : array.offset + len(array)]
-    minutes = starts.astype(np.int64)[doubtful] + SHORTEST_WITH_TIME
-    octets = np.frombuffer(text, np.uint8)
-    inside = lengths[doubtful] > SHORTEST_WITH_TIME
-    doubtful[doubtful] = ~inside | (octets[np.minimum(minutes, octets.size - 1)] != ord(":"))
-    return doubtful
-
-
-def _of_epoch(units: Any, timestamp_format: str) -> tuple[Any, Bools]:
-    """(moments, where they lie outside of the years 1 to 9999) of whole seconds, milliseconds or
-    microseconds.
-    """
-    unit_us, valid, counts = EPOCH_UNITS_US[timestamp_format], _valid(units), _ints(units)
-    outside = valid & (
-        (counts < -(-literals.EARLIEST_US // unit_us)) | (counts > literals.LATEST_US // unit_us)
-    )
-    return _moments(np.where(outside, 0, counts) * unit_us, valid & ~outside), outside
-
-
-def _of_fractional_epoch(units: Any, timestamp_format: str) -> Any:
-    """Moments of decimals, floored to microseconds; ArrowInvalid where one is outside of the years 1 to 9999."""
-    unit_us = EPOCH_UNITS_US[timestamp_format]
-    digits = len(str(unit_us)) - 1
-    floored = pc.round(units, ndigits=digits, round_mode="down").cast(pa.decimal128(24, digits))
-    whole = pc.multiply(floored, pa.scalar(Decimal(unit_us), pa.decimal128(7, 0)))
-    moments = _ints(whole.cast(pa.int64()))
-    if moments.size and not literals.EARLIEST_US <= moments.min() <= moments.max() <= literals.LATEST_US:
-        raise pa.ArrowInvalid
-    return _moments(moments, _valid(units))
-
-
-def _moments(microseconds: Ints, valid: Bools) -> Any:
-    return pa.array(microseconds, pa.int64(), mask=~valid).cast(MOMENT)
-
-
 def _holds(array: Any, letter: str) -> Bools:
-    return _flags(pc.match_substring(array, letter, ignore_case=False)) | _flags(
+    return flags(pc.match_substring(array, letter, ignore_case=False)) | flags(
         pc.match_substring(array, letter.upper())
     )
-
-
-def _flags(mask: Any) -> Bools:
-    """A boolean column as numpy; null is false."""
-    flags: Bools = pc.fill_null(mask, False).to_numpy(zero_copy_only=False)
-    return flags
-
-
-def _valid(array: Any) -> Bools:
-    flags: Bools = array.is_valid().to_numpy(zero_copy_only=False)
-    return flags
-
-
-def _ints(array: Any) -> Ints:
-    """An integer column as numpy; null is 0."""
-    filled: Ints = pc.fill_null(array, 0).to_numpy(zero_copy_only=False)
-    return filled.astype(np.int64, copy=False)
 
 
 def _is_list(kind: Any) -> bool:

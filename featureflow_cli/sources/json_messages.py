@@ -1,5 +1,4 @@
-"""JSON messages as Arrow columns, as they stand there: no number loses a digit, no value changes its kind
-silently.
+"""JSON messages as Arrow columns, as they stand there: no number loses a digit, no value becomes another.
 
 Arrow's own reader keeps the text of every number until it is asked for a type, and refuses a whole block
 where one value is of another kind. So messages are read in three ways, each for those that the one before
@@ -7,6 +6,7 @@ refused: a block with the kinds that the schema suggests; by groups of messages 
 sees them; one by one.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Any, NamedTuple
@@ -18,25 +18,30 @@ import pyarrow as pa
 import pyarrow.json
 
 from featureflow_cli.compute.views import Source
+from featureflow_cli.sources.exponents import exponents
+from featureflow_cli.sources.json_kinds import (
+    UNREADABLE,
+    Kinds,
+    Signature,
+    kind_of,
+    kinds_by_type,
+    types_of,
+    usual_kind,
+)
 from featureflow_cli.sources.letters import Reason, shown
-from featureflow_cli.sources.literals import ISO8601, MAX_INT64, Misfit, fit_json, read_json
+from featureflow_cli.sources.literals import ISO8601, Misfit, fit_json, read_json
 from featureflow_cli.spec.types import ColumnType, arrow_type
 
 BLOCK_MESSAGES = 8192
 BLOCK_BYTES = 64 << 20
+DEEPEST = 256
+"""A message nested deeper is no event: else it would depend on the reader whether it is one."""
 FEWEST_ALIKE = 16
 """Fewer messages of the same kinds are not worth a block of their own."""
-ANY_NUMBER = pa.decimal256(76, 38)
-"""Holds every number that fits any exact type, and refuses the others: nothing is rounded."""
+OPEN, CLOSE = b'{"v":', b"}\n"
+_BRACKET = re.compile(r'"(?:[^"\\]|\\.)*+(?:"|$)|([\[\]{}])', re.DOTALL)
 
 Rows = npt.NDArray[np.int64]
-USUAL, TEXT, NUMBER, INTEGER = "usual", "text", "number", "integer"
-ZERO = "zero"
-Signature = tuple[str | None, ...]
-"""As what each column's value is read: one of the above; None where only its text tells."""
-UNREADABLE: Signature = (None,)
-Kinds = tuple[Any, ...]
-"""The Arrow type in which each column is read."""
 
 
 class Part(NamedTuple):
@@ -58,29 +63,27 @@ def read(messages: Sequence[bytes], source: Source) -> tuple[list[Part], list[Br
     """Every message is in one of the parts or broken; a missing field is null, undeclared ones are ignored."""
     parts: list[Part] = []
     broken: list[Broken] = []
-    usual = tuple(_usual_kind(kind, source.formats.get(name)) for name, kind in source.columns.items())
+    usual = tuple(usual_kind(kind, source.formats.get(name)) for name, kind in source.columns.items())
     likely = usual
     for start, stop in _blocks(messages):
-        rows = np.arange(start, stop)
-        columns = _read_block(messages[start:stop], likely, source)
-        if columns is not None:
-            parts.append(Part(rows, columns))
-            continue
-        left: list[int] = []
-        for signature, alike in _alike(messages, rows, source).items():
-            kinds = _types(signature, usual)
-            columns = None
-            if len(alike) >= FEWEST_ALIKE and kinds is not None:
-                columns = _read_block([messages[row] for row in alike], kinds, source)
-            if columns is None:
+        left = [row for row in range(start, stop) if _may_be_deep(messages[row])]
+        rows = sorted({*range(start, stop)} - {*left}) if left else list(range(start, stop))
+        part, refused, aside = _read_block(messages, rows, likely, source)
+        parts += part
+        left += aside
+        for signature, alike in _alike(messages, refused, source).items():
+            kinds = types_of(signature, usual)
+            if len(alike) < FEWEST_ALIKE or kinds is None:
                 left += alike
-            else:
-                parts.append(Part(np.array(alike), columns))
-                if kinds is not None and 2 * len(alike) > stop - start:
-                    likely = kinds
+                continue
+            part, refused_again, aside = _read_block(messages, alike, kinds, source)
+            parts += part
+            left += refused_again + aside
+            if part and 2 * len(alike) > stop - start:
+                likely = kinds
         if left:
-            part, bad = _read_singly(messages, sorted(left), source)
-            parts.append(part)
+            singly, bad = _read_singly(messages, sorted(left), source)
+            parts.append(singly)
             broken += bad
     return parts, broken
 
@@ -97,16 +100,25 @@ def _blocks(messages: Sequence[bytes]) -> list[tuple[int, int]]:
     return spans
 
 
-def _read_block(messages: Sequence[bytes], kinds: Kinds, source: Source) -> dict[str, Any] | None:
-    """The columns of all messages in the given types, or None where one of them is not of those kinds.
+def _read_block(
+    messages: Sequence[bytes], rows: list[int], kinds: Kinds, source: Source
+) -> tuple[list[Part], list[int], list[int]]:
+    """(the messages `rows` as one part, those refused, those not to be read in a block).
 
-    Each message is wrapped as `{"v":MESSAGE}`: what is one object only together with its neighbours, or more
-    than one, is then never taken for as many messages as there are.
+    Either the part or the refused are all but the last. Each message is wrapped as `{"v":MESSAGE}`: what is
+    one object only together with its neighbours, or more than one, is then never taken for as many messages
+    as there are.
     """
     schema = _schema(kinds, source)
     if schema is None:
-        return None
-    block = b'{"v":' + b'}\n{"v":'.join(messages) + b"}"
+        return [], rows, []
+    block = _wrapped(messages, rows)
+    aside = _unreadable_decimals(block, messages, rows, kinds)
+    if aside:
+        rows = sorted(set(rows) - set(aside))
+        block = _wrapped(messages, rows)
+    if not rows:
+        return [], [], aside
     try:
         str(block, "utf-8")  # Arrow does not look
         table = pyarrow.json.read_json(
@@ -117,11 +129,48 @@ def _read_block(messages: Sequence[bytes], kinds: Kinds, source: Source) -> dict
             ),
         )
     except (pa.ArrowInvalid, UnicodeDecodeError):
-        return None
+        return [], rows, aside
     values = table.column("v").combine_chunks()
-    if len(values) != len(messages) or values.null_count:
-        return None
-    return {name: pa.compute.struct_field(values, list(path)) for name, path in source.paths.items()}
+    if len(values) != len(rows) or values.null_count:
+        return [], rows, aside
+    columns = {name: pa.compute.struct_field(values, list(path)) for name, path in source.paths.items()}
+    return [Part(np.array(rows), columns)], [], aside
+
+
+def _may_be_deep(message: bytes) -> bool:
+    return len(message) > DEEPEST and message.count(b"[") + message.count(b"{") > DEEPEST
+
+
+def _depth(text: str) -> int:
+    """How deep brackets are nested, outside of texts."""
+    depth = deepest = 0
+    for bracket in _BRACKET.findall(text):
+        depth += {"[": 1, "{": 1, "]": -1, "}": -1}.get(bracket, 0)
+        deepest = max(deepest, depth)
+    return deepest
+
+
+def _wrapped(messages: Sequence[bytes], rows: Sequence[int]) -> bytes:
+    return OPEN + (CLOSE + OPEN).join([messages[row] for row in rows]) + CLOSE
+
+
+def _unreadable_decimals(
+    block: bytes, messages: Sequence[bytes], rows: Sequence[int], kinds: Kinds
+) -> list[int]:
+    """The rows of a wrapped block whose exponents Arrow's decimals do not read rightly."""
+    decimals = [kind for kind in map(_innermost, kinds) if pa.types.is_decimal(kind)]
+    if not decimals:
+        return []
+    found = exponents(block, negative_only=not any(pa.types.is_decimal256(kind) for kind in decimals))
+    if not found.size:
+        return []
+    sizes = np.fromiter((len(messages[row]) for row in rows), np.int64, len(rows))
+    ends = np.cumsum(sizes + len(OPEN + CLOSE))
+    return [rows[index] for index in np.unique(np.searchsorted(ends, found, side="right")).tolist()]
+
+
+def _innermost(kind: Any) -> Any:
+    return _innermost(kind.value_type) if pa.types.is_list(kind) else kind
 
 
 def _schema(kinds: Kinds, source: Source) -> Any:
@@ -144,71 +193,21 @@ def _struct(tree: Mapping[str, Any]) -> Any:
     )
 
 
-def _usual_kind(column_type: ColumnType, timestamp_format: str | None) -> Any:
-    """In what type a column is read where its values are of the kind that its type suggests."""
-    if column_type.element is not None:
-        return pa.list_(_usual_kind(column_type.element, timestamp_format))
-    match column_type.name:
-        case "timestamp" if timestamp_format not in (None, ISO8601):
-            return pa.int64()
-        case "timestamp" | "date":
-            return pa.string()
-        case _:
-            return arrow_type(column_type)
-
-
-def _alike(messages: Sequence[bytes], rows: Rows, source: Source) -> dict[Signature, list[int]]:
+def _alike(messages: Sequence[bytes], rows: Sequence[int], source: Source) -> dict[Signature, list[int]]:
     """Messages by the kinds of their values; those that orjson does not read are under a kind of None."""
     columns = [
-        (path, _kinds(column_type, source.formats.get(name)))
+        (path, kinds_by_type(column_type, source.formats.get(name)))
         for (name, column_type), path in zip(source.columns.items(), source.paths.values(), strict=True)
     ]
     groups: dict[Signature, list[int]] = {}
-    for row in rows.tolist():
+    for row in rows:
         try:
             event = orjson.loads(messages[row])
-            signature: Signature = tuple(_kind(_at(event, path), kinds) for path, kinds in columns)
+            signature: Signature = tuple(kind_of(_at(event, path), kinds) for path, kinds in columns)
         except (orjson.JSONDecodeError, Misfit):
             signature = UNREADABLE
         groups.setdefault(signature, []).append(row)
     return groups
-
-
-def _kinds(column_type: ColumnType, timestamp_format: str | None) -> dict[object, str]:
-    """As what a value is read without a loss, by its Python type; what is not among them is read by itself."""
-    if column_type.element is not None:
-        return {type(None): USUAL, list: USUAL}
-    kinds: dict[object, str] = {type(None): USUAL, str: TEXT}
-    match column_type.name:
-        case "bool":
-            kinds[bool] = USUAL
-        case "int64":
-            kinds |= {int: USUAL, ZERO: USUAL, float: NUMBER}
-        case "double":
-            kinds |= {int: USUAL, ZERO: USUAL, float: USUAL}
-        case "string":
-            kinds |= {int: INTEGER}  # but not zero: `-0` is another text
-        case "decimal":
-            kinds |= {int: NUMBER, ZERO: NUMBER, float: NUMBER}
-        case "timestamp" if timestamp_format != ISO8601:
-            kinds |= {int: NUMBER, ZERO: NUMBER, float: NUMBER}
-    return kinds
-
-
-def _kind(value: object, kinds: Mapping[object, str]) -> str | None:
-    if type(value) is int:
-        if not value:
-            return kinds.get(ZERO)
-        return kinds.get(int if value <= MAX_INT64 else float)  # orjson reads up to 2^64
-    return kinds.get(type(value))
-
-
-def _types(signature: Signature, usual: Kinds) -> Kinds | None:
-    """The Arrow types in which messages of that signature are read at once; None where they cannot be."""
-    if None in signature or len(signature) != len(usual):
-        return None
-    read = {TEXT: pa.string(), NUMBER: ANY_NUMBER, INTEGER: pa.int64()}
-    return tuple(read.get(str(kind), usually) for kind, usually in zip(signature, usual, strict=True))
 
 
 def _read_singly(messages: Sequence[bytes], rows: list[int], source: Source) -> tuple[Part, list[Broken]]:
@@ -218,15 +217,16 @@ def _read_singly(messages: Sequence[bytes], rows: list[int], source: Source) -> 
     found: list[list[Any]] = []
     for row in rows:
         try:
-            event = read_json(messages[row].decode())
+            text = messages[row].decode()
+            if _may_be_deep(messages[row]) and _depth(text) > DEEPEST:
+                broken.append(Broken(row, Reason.UNDECODABLE, f"nested deeper than {DEEPEST} levels"))
+                continue
+            event = read_json(text)
         except UnicodeDecodeError:
             broken.append(Broken(row, Reason.UNDECODABLE, "not UTF-8"))
             continue
         except ValueError as error:
             broken.append(Broken(row, Reason.UNDECODABLE, f"not JSON: {shown(str(error))}"))
-            continue
-        except RecursionError:
-            broken.append(Broken(row, Reason.UNDECODABLE, "nested too deep"))
             continue
         if not isinstance(event, dict):
             broken.append(Broken(row, Reason.UNDECODABLE, f"not a JSON object: {shown(event)}"))

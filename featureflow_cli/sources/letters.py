@@ -1,5 +1,4 @@
-"""Dead letters: what could not become an event, whole, with its place and the reason (design.md 4, Bad
-input).
+"""Dead letters: what could not become an event, whole, with place and reason (design.md 4, Bad input).
 
 While a batch is decoded a letter is `BATCH_SCHEMA`; once source, partition and moment are known it is
 `SCHEMA`, which is what the offline store keeps. The payload is bytes: what came need not be text.

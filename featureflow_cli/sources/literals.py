@@ -21,8 +21,6 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 EARLIEST_US = (datetime(1, 1, 1, tzinfo=UTC) - _EPOCH) // timedelta(microseconds=1)
 LATEST_US = (datetime.max.replace(tzinfo=UTC) - _EPOCH) // timedelta(microseconds=1)
 """Event time reaches from the first microsecond of year 1 to the last of year 9999."""
-EARLIEST_DAY = (date(1, 1, 1) - date(1970, 1, 1)).days
-LATEST_DAY = (date(9999, 12, 31) - date(1970, 1, 1)).days
 MIN_INT64, MAX_INT64 = -(2**63), 2**63 - 1
 
 _NUMBER = re.compile(r"([+-]?)(\d*)(?:\.(\d*))?(?:[eE]([+-]?\d+))?", re.ASCII)
@@ -191,7 +189,7 @@ def _floor(text: str, shift: int) -> int:
     """floor(number * 10^shift), where that can be a moment."""
     negative, digits, exponent = _digits(text)
     zeros = exponent + shift
-    if len(digits) + zeros > len(str(-EARLIEST_US)):
+    if len(digits) + zeros > len(str(LATEST_US)):
         raise Misfit
     if zeros >= 0:
         magnitude: int = int(digits or "0") * 10**zeros

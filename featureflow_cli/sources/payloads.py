@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from featureflow_cli.compute.views import Source
+from featureflow_cli.sources.arrays import valid
 from featureflow_cli.sources.literals import EPOCH_UNITS_US
+from featureflow_cli.sources.moments import of_arrow
 
 
 def payloads(columns: Mapping[str, Any], source: Source, rows: npt.NDArray[np.int64]) -> list[bytes]:
@@ -42,9 +43,11 @@ def _values(column: Any, timestamp_format: str) -> list[Any]:
     if pa.types.is_dictionary(array.type):
         array = array.dictionary_decode()
     if pa.types.is_timestamp(array.type) and timestamp_format in EPOCH_UNITS_US:
-        moments = pc.cast(array, pa.timestamp("us", tz="UTC"), safe=False).cast(pa.int64()).to_pylist()
-        unit_us = EPOCH_UNITS_US[timestamp_format]
-        return [None if moment is None else str(Decimal(moment) / unit_us) for moment in moments]
+        moments, unit_us = of_arrow(array)[0].tolist(), EPOCH_UNITS_US[timestamp_format]
+        return [
+            str(Decimal(moment) / unit_us) if present else None
+            for moment, present in zip(moments, valid(array).tolist(), strict=True)
+        ]
     if pa.types.is_temporal(array.type):
         return list(array.cast(pa.string()).to_pylist())
     if pa.types.is_string(array.type):  # which may hold bytes that are no UTF-8

@@ -18,7 +18,7 @@ import numpy as np
 import pyarrow as pa
 
 from featureflow_cli.compute.views import Source
-from featureflow_cli.sources.fitting import Bools, Ints
+from featureflow_cli.sources.arrays import Bools, Ints
 from featureflow_cli.sources.letters import BATCH_SCHEMA, Letter, Reason, to_table
 from featureflow_cli.sources.payloads import payloads
 from featureflow_cli.times import format_duration, format_timestamp
