@@ -6,6 +6,7 @@ reads. An `as_of` asked for is exact: where it is not past those events it is re
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from time import perf_counter
 from typing import Any
 
 import numpy as np
@@ -21,7 +22,7 @@ from featureflow_cli.compute.views import OnDemand, Service, ServiceView, View
 from featureflow_cli.errors import StoreUnavailable, UsageError
 from featureflow_cli.evaluate.asking import Row, expected_of, typed_row
 from featureflow_cli.evaluate.populations import Populations
-from featureflow_cli.online.store import OnlineStore
+from featureflow_cli.online.store import Held, OnlineStore
 from featureflow_cli.plan.applied import Build
 from featureflow_cli.spec.types import Value
 from featureflow_cli.times import format_timestamp
@@ -55,26 +56,33 @@ class Taken:
 class Reader:
     """Reads vectors of one service: its views as they are served now, and its compiled on-demand features.
 
-    StoreUnavailable where a view's state is not built yet.
+    StoreUnavailable where a view's state is not built yet. `store_seconds` is told what each read of states took.
     """
 
-    def __init__(self, store: OnlineStore, service: Service, serving: Serving) -> None:
+    def __init__(
+        self,
+        store: OnlineStore,
+        service: Service,
+        serving: Serving,
+        store_seconds: Callable[[float], None] = lambda seconds: None,
+    ) -> None:
         unbuilt = [member.view.name for member in service.views if member.view.name not in serving]
         if unbuilt:
             message = f"the online state of {', '.join(sorted(set(unbuilt)))} is not built yet"
             raise StoreUnavailable(message, hint="run: featureflow stream")
         self._store = store
+        self._store_seconds = store_seconds
         self.service = replace(
             service, views=tuple(replace(each, view=serving[each.view.name][0]) for each in service.views)
         )
         self._fields = {each.alias: serving[each.view.name][1].field for each in service.views}
         self._on_demand = [(feature, compile_row(feature.expr)) for feature in service.on_demand]
         self._names = {each.alias: service.needed(each) for each in self.service.views}
-        self._expected = expected_of(self.service)
+        self.expected = expected_of(self.service)
 
     def typed(self, row: Row) -> dict[str, Value]:
         """Join keys and request columns in their types; NotFound or UsageError names what is off (`at`)."""
-        return typed_row(self._expected, row)
+        return typed_row(self.expected, row)
 
     def read(
         self, rows: Sequence[Row], now_us: int, *, as_of_us: int | None = None, request: Row | None = None
@@ -96,7 +104,7 @@ class Reader:
             ids = [None if None in key else entity_id(key) for key in keys]
             asked = list(dict.fromkeys(id for id in ids if id is not None))
             fields = [self._fields[each.alias] for each in members]
-            held = dict(zip(asked, self._store.read(entity, asked, fields), strict=True)) if asked else {}
+            held = self._held(entity, asked, fields)
             for place, each in enumerate(members):
                 absent = next((id for id in asked if held[id].blobs[place] is None), None)
                 if absent is not None:
@@ -104,6 +112,14 @@ class Reader:
                 blobs = [None if id is None else held[id].blobs[place] for id in ids]
                 states[each.alias], ends[each.alias] = decode(each.view, blobs)
         return Taken(states, ends)
+
+    def _held(self, entity: str, ids: list[str], fields: list[str]) -> dict[str, Held]:
+        if not ids:
+            return {}
+        started = perf_counter()
+        held = self._store.read(entity, ids, fields)
+        self._store_seconds(perf_counter() - started)
+        return dict(zip(ids, held, strict=True))
 
     def _require_built(self, member: ServiceView, id: str) -> None:
         """That nothing is held of an entity says only something where the view's states are all there."""
