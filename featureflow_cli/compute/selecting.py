@@ -38,7 +38,8 @@ def select_service(repo: Repo, service: models.FeatureService) -> Service:
 def named(repo: Repo, name: str) -> Service:
     """The feature service of that name; NotFound with the nearest one."""
     if name not in repo.services:
-        _refuse("feature service", name, repo.services, "service")
+        message = f"no feature service is named '{name}'"
+        raise UnknownService(message, hint=did_you_mean(name, repo.services), at="service")
     return repo.services[name]
 
 
@@ -120,3 +121,7 @@ def _refuse(kind: str, name: str, known: Iterable[str], at: str) -> NoReturn:
 
 class UnknownFeature(NotFound):
     code = "unknown_feature"
+
+
+class UnknownService(NotFound):
+    code = "unknown_service"
