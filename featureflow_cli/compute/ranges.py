@@ -23,6 +23,7 @@ from featureflow_cli.compute.rowtext import columns_of_rows
 from featureflow_cli.compute.state import NEVER_US
 from featureflow_cli.compute.views import Feature, Side, View
 from featureflow_cli.compute.wavelets import nth_smallest, sum_at_least
+from featureflow_cli.spec.types import ColumnType
 
 _EXPANDED_AT_ONCE = 4_000_000
 """Range entries that a keyed aggregation spells out at a time: bounds its memory, not its answer."""
@@ -59,7 +60,14 @@ class Timeline:
 
     def before(self, entity: Ints, bound_us: Ints) -> Ints:
         """How many events stand before (entity, bound): the position of the entity's first event >= bound."""
-        return np.asarray(np.searchsorted(self._keys, entity * self._span + self._places(bound_us)), np.int64)
+        bounds = entity * self._span + self._places(bound_us)
+        if (bounds[1:] >= bounds[:-1]).all():
+            return np.asarray(np.searchsorted(self._keys, bounds), np.int64)
+        # In order of the bounds the search walks the keys once; at random each step is a cache miss.
+        order = np.argsort(bounds)
+        found = np.empty(len(bounds), np.int64)
+        found[order] = np.searchsorted(self._keys, bounds[order])
+        return found
 
     def taken(self, mask: int | None, operand: int | None) -> "_Part":
         """The events that a side takes: of that mask, and with that operand; None of positions where it is all."""
@@ -171,11 +179,7 @@ def _partials(view: View, feature: Feature, side: Side, taken: _Taken) -> Partia
         return _percentile(feature, bucket(numbers(operand, operand_type)).astype(np.int64), taken)
     if name == "top_k":
         return _top_k(feature, operand, taken)
-    distinct, index = np.unique(operand.codes, return_inverse=True)
-    hashes = key_hash(uncode(distinct, np.ones(len(distinct), np.bool_), operand_type, operand.texts)).view(
-        np.int64
-    )
-    return _hashed(name, feature, hashes[index], taken)
+    return _hashed(name, feature, operand, operand_type, taken)
 
 
 # --- subtractable, and at the ends
@@ -310,18 +314,27 @@ def _too_many(previous: Ints, taken: _Taken, limit: int) -> Bools:
     return found
 
 
-def _hashed(name: str, feature: Feature, hashes: Ints, taken: _Taken) -> Partials:
-    previous = _previous(taken.events.entity, hashes)
+def _hashed(name: str, feature: Feature, operand: Coded, operand_type: ColumnType, taken: _Taken) -> Partials:
+    """Keys that are never answered: told apart by their codes; hashed only where there are too many of them."""
+    previous = _previous(taken.events.entity, operand.codes)
     sampled = _too_many(previous, taken, feature.max_keys)
     plain = np.flatnonzero(taken.held & ~sampled)
     few = _Taken(taken.events, None, taken.low[plain], taken.high[plain])
-    many = _spelled(hashes, taken, np.flatnonzero(sampled), by_hash=True)
+    many = _sampled(operand, operand_type, taken, np.flatnonzero(sampled))
     if name == "count_distinct":
         # As many entries as there are keys; which keys they are matters to nobody below the limit.
         row = np.repeat(plain, _distinct(previous, few))
         counted = Keyed(row, np.zeros(len(row), np.int64), (np.zeros(len(row), np.int64),))
         return _joined(counted, Keyed(many.row, many.key, many.values[:1]))
     return _joined(_sessions(previous, plain, few), many)
+
+
+def _sampled(operand: Coded, operand_type: ColumnType, taken: _Taken, rows: Ints) -> Keyed:
+    if not len(rows):
+        return _spelled(operand.codes, taken, rows, by_hash=True)
+    distinct, index = np.unique(operand.codes, return_inverse=True)
+    known = uncode(distinct, np.ones(len(distinct), np.bool_), operand_type, operand.texts)
+    return _spelled(key_hash(known).view(np.int64)[index], taken, rows, by_hash=True)
 
 
 def _sessions(previous: Ints, rows: Ints, taken: _Taken) -> Keyed:

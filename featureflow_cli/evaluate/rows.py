@@ -1,10 +1,10 @@
 """Rows at their moments from the offline log: what a dataset, `get --at` and check-skew ask for.
 
-DuckDB reads, projects and sorts the events of the entities asked for; `compute/ranges.py` evaluates them. Where
-the events do not fit into the engine's memory limit, entities are taken in parts that do.
+DuckDB reads, projects and sorts the events of the entities asked for (evaluate/scans.py); `compute/ranges.py`
+evaluates them. Views that see the same events share one scan.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,24 +14,16 @@ import pyarrow.compute as pc
 
 from featureflow_cli.compute.codes import Bools, Ints
 from featureflow_cli.compute.entities import dense
-from featureflow_cli.compute.events import columns_of
 from featureflow_cli.compute.partials import REASONS, Answer
-from featureflow_cli.compute.ranges import Moments, Timeline, read
+from featureflow_cli.compute.ranges import Moments, read
 from featureflow_cli.compute.rank_rows import rank_rows
 from featureflow_cli.compute.reading import Read
-from featureflow_cli.compute.sql import projection_sql
 from featureflow_cli.compute.sql_expressions import expression_sql
-from featureflow_cli.compute.sql_text import quoted
 from featureflow_cli.compute.views import OnDemand, Service, ServiceView, View
-from featureflow_cli.compute.windows import presence_start
 from featureflow_cli.engines.duckdb import Engine
 from featureflow_cli.errors import NotFound, UsageError, did_you_mean
+from featureflow_cli.evaluate.scans import Scan, on_common_columns, together
 from featureflow_cli.spec.types import ColumnType, arrow_type
-
-_BYTES_A_VALUE = 24
-"""What one projected value costs while it is read, sorted and searched."""
-_PART_OF_MEMORY = 4
-"""A part's events may take this fraction of the engine's memory limit."""
 
 
 @dataclass(frozen=True)
@@ -66,18 +58,15 @@ def rows_at(
     newest: dict[str, Ints] = {}
     reasons: dict[str, Ints] = {}
     readable: dict[str, Any] = {}
-    for member in service.views:
-        wanted = service.needed(member)
-        found = _member_at(
-            engine, member, wanted, relations[member.view.source.name], labels, t_us, memory_bytes
-        )
-        present[member.alias], newest[member.alias] = found.present, found.newest_us
-        for name, answer in found.answers.items():
-            readable[f"{member.view.name}.{name}"] = answer.values
-            if name in member.features:
-                columns[f"{member.alias}__{name}"] = answer.values
-                if answer.reason is not None and answer.reason.any():
-                    reasons[f"{member.alias}__{name}"] = answer.reason
+    for group in together(service.views):
+        for member, found in _group_at(engine, service, group, relations, labels, t_us, memory_bytes):
+            present[member.alias], newest[member.alias] = found.present, found.newest_us
+            for name, answer in found.answers.items():
+                readable[f"{member.view.name}.{name}"] = answer.values
+                if name in member.features:
+                    columns[f"{member.alias}__{name}"] = answer.values
+                    if answer.reason is not None and answer.reason.any():
+                        reasons[f"{member.alias}__{name}"] = answer.reason
     for feature in service.on_demand:
         columns[feature.name] = on_demand(engine, feature, readable, labels, t_us)
     ordered = {name: columns[name] for name, _ in service.outputs}
@@ -124,109 +113,64 @@ def reason_texts(reason: Ints) -> list[str]:
     return [REASONS[index] for index in reason.tolist()]
 
 
-def _member_at(
+def _group_at(
     engine: Engine,
-    member: ServiceView,
-    wanted: frozenset[str],
-    relation: str,
+    service: Service,
+    group: Sequence[ServiceView],
+    relations: Mapping[str, str],
     labels: pa.Table,
     t_us: Ints,
     memory_bytes: int,
-) -> Read:
-    view = member.view
-    keys = [
-        label_column(labels, member.join_keys.get(key.name, key.name), key.type) for key in view.join_keys
+) -> list[tuple[ServiceView, Read]]:
+    """The answers of views that see the same events of the same entities, from one scan of them."""
+    views = on_common_columns([member.view for member in group])
+    scan = Scan(engine, relations[views[0].source.name], views, t_us, memory_bytes)
+    keys = _keys(group[0], labels)
+    entity, distinct = _numbered(keys, views[0])
+    wanted = [service.needed(member) for member in group]
+    ranks = [
+        [feature for feature in view.features if feature.aggregation == "rank" and feature.name in names]
+        for view, names in zip(views, wanted, strict=True)
     ]
-    known = np.logical_and.reduce([np.asarray(key.is_valid().to_numpy(zero_copy_only=False)) for key in keys])
-    rows = np.flatnonzero(known)
-    entity = np.full(len(t_us), -1, np.int64)
-    if len(rows):
-        entity[rows], distinct = dense(
-            [key.take(pa.array(rows)) for key in keys], [key.type for key in view.join_keys]
-        )
-    else:
-        distinct = [key.slice(0, 0) for key in keys]
-    ranked = [
-        feature for feature in view.features if feature.aggregation == "rank" and feature.name in wanted
-    ]
-    bound = _bounds(view, t_us)
-    projection = f"(SELECT * FROM ({projection_sql(view, relation)}) WHERE {bound})"
-    parts = 1 if ranked else _parts(engine, view, projection, memory_bytes)
-    reads = []
+    parts = 1 if any(ranks) else scan.parts()
+    found: list[list[tuple[Ints, Read]]] = [[] for _ in views]
     for part in range(parts):
         mine = np.flatnonzero(entity % parts == part) if parts > 1 else np.arange(len(t_us))
-        asked = Moments(entity[mine], t_us[mine])
-        reads.append((mine, _read_part(engine, view, wanted, projection, distinct, asked, (part, parts))))
-    found = reads[0][1] if parts == 1 else _joined(reads, len(t_us))
-    if ranked:
-        timeline, everyone = _everyone(engine, view, projection, distinct, entity)
-        for feature in ranked:
-            found.answers[feature.name] = rank_rows(
-                view, feature, timeline, Moments(everyone, t_us), found.present
-            )
-    return found
+        timeline = scan.of_entities(distinct, (part, parts))
+        for reads, view, names in zip(found, views, wanted, strict=True):
+            reads.append((mine, read(view, timeline, Moments(entity[mine], t_us[mine]), names)))
+    joined = [reads[0][1] if parts == 1 else _joined(reads) for reads in found]
+    if any(ranks):
+        everyone, asked = scan.of_everyone(distinct, entity)
+        for one, view, features in zip(joined, views, ranks, strict=True):
+            for feature in features:
+                one.answers[feature.name] = rank_rows(
+                    view, feature, everyone, Moments(asked, t_us), one.present
+                )
+    return list(zip(group, joined, strict=True))
 
 
-def _bounds(view: View, t_us: Ints) -> str:
-    """Which events can matter to any row: a condition that files are skipped by."""
-    if not len(t_us):
-        return "false"
-    last, first = int(t_us.max()), int(t_us.min())
-    if view.ttl_us is None:
-        return f"ts < {last}"
-    behind = max((feature.refresh_us for feature in view.features), default=0)
-    start = presence_start(
-        first - behind, view.ttl_us, [each.window.start(first - behind) for each in view.features]
-    )
-    return f"ts < {last} AND ts >= {start}"
-
-
-def _parts(engine: Engine, view: View, projection: str, memory_bytes: int) -> int:
-    (count,) = engine.row(f"SELECT count(*) FROM {projection}")
-    width = 2 + len(view.masks) + len(view.operands) + len(view.latest)
-    return max(1, int(count) * width * _BYTES_A_VALUE * _PART_OF_MEMORY // memory_bytes)
-
-
-def _read_part(
-    engine: Engine,
-    view: View,
-    wanted: frozenset[str],
-    projection: str,
-    distinct: list[Any],
-    asked: Moments,
-    part: tuple[int, int],
-) -> Read:
-    names = [f"k{place}" for place in range(len(distinct))]
-    engine.register(
-        "wanted", pa.table([*distinct, pa.array(np.arange(len(distinct[0])))], [*names, "entity"])
-    )
-    joined = " AND ".join(f"p.{name} = w.{name}" for name in names)
-    chosen = f"WHERE w.entity % {part[1]} = {part[0]}" if part[1] > 1 else ""
-    projected = engine.table(
-        f"SELECT w.entity AS entity, p.* EXCLUDE ({', '.join(names)}) FROM {projection} p "
-        f"JOIN wanted w ON {joined} {chosen} ORDER BY entity, ts"
-    )
-    engine.unregister("wanted")
-    entity = projected.column("entity").to_numpy().astype(np.int64)
-    return read(view, Timeline(columns_of(view, projected, entity)), asked, wanted)
-
-
-def _everyone(
-    engine: Engine, view: View, projection: str, distinct: list[Any], entity: Ints
-) -> tuple[Timeline, Ints]:
-    """The events of all entities, and the asked entities in their numbering: what a rank needs."""
-    projected = engine.table(f"SELECT * FROM {projection}")
-    keys = [projected.column(f"k{place}").combine_chunks() for place in range(len(distinct))]
-    both = [
-        pa.concat_arrays([own.cast(asked.type), asked]) for own, asked in zip(keys, distinct, strict=True)
+def _keys(member: ServiceView, labels: pa.Table) -> list[Any]:
+    return [
+        label_column(labels, member.join_keys.get(key.name, key.name), key.type)
+        for key in member.view.join_keys
     ]
-    numbers, _ = dense(both, [key.type for key in view.join_keys])
-    of_events, of_asked = numbers[: len(projected)], numbers[len(projected) :]
-    everyone = np.where(entity >= 0, of_asked[np.maximum(entity, 0)] if len(of_asked) else -1, -1)
-    return Timeline(columns_of(view, projected, of_events)), everyone
 
 
-def _joined(reads: list[tuple[Ints, Read]], count: int) -> Read:
+def _numbered(keys: list[Any], view: View) -> tuple[Ints, list[Any]]:
+    """(number of each row's entity, -1 where a key is null; the distinct keys in order of number)."""
+    known = np.logical_and.reduce([np.asarray(key.is_valid().to_numpy(zero_copy_only=False)) for key in keys])
+    rows = np.flatnonzero(known)
+    entity = np.full(len(known), -1, np.int64)
+    if not len(rows):
+        return entity, [key.slice(0, 0) for key in keys]
+    entity[rows], distinct = dense(
+        [key.take(pa.array(rows)) for key in keys], [key.type for key in view.join_keys]
+    )
+    return entity, distinct
+
+
+def _joined(reads: list[tuple[Ints, Read]]) -> Read:
     """The parts' rows in the order of the labels."""
     order = np.argsort(np.concatenate([rows for rows, _ in reads]), kind="stable")
     answers = {}
@@ -239,8 +183,4 @@ def _joined(reads: list[tuple[Ints, Read]], count: int) -> Read:
         answers[name] = Answer(values, np.concatenate(reasons)[order])
     present = np.concatenate([found.present for _, found in reads])[order]
     newest = np.concatenate([found.newest_us for _, found in reads])[order]
-    assert len(order) == count
     return Read(answers, present, newest)
-
-
-__all__ = ["Rows", "label_column", "on_demand", "quoted", "reason_texts", "rows_at"]

@@ -72,7 +72,7 @@ WORLDS: list[object] = [
     pytest.param(lambda: fraud_world(4_000), 40, id="fraud"),
     pytest.param(lambda: tables_world(1_500), 60, id="tables"),
     pytest.param(lambda: shop_world(100_000), 150, id="shop-100k", marks=pytest.mark.slow),
-    pytest.param(lambda: fraud_world(30_000), 150, id="fraud-30k", marks=pytest.mark.slow),
+    pytest.param(lambda: fraud_world(10_000), 120, id="fraud-10k", marks=pytest.mark.slow),
 ]
 
 
