@@ -50,4 +50,5 @@ def _is_digit(octets: Octets) -> Bools:
 
 
 def _in_number(octets: Octets) -> Bools:
-    return np.logical_or(_is_digit(octets), octets == ord("."))
+    point: Bools = octets == ord(".")
+    return _is_digit(octets) | point
