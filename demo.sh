@@ -17,11 +17,12 @@ run() {
 ask() { # the server, by HTTP; curl is what a reader knows, and Python is what is surely there
     printf "%s\$ curl -s localhost:%s%s -d '%s'%s\n" "$bold" "$port" "$1" "$2" "$plain"
     python - "http://127.0.0.1:$port$1" "$2" <<'PYTHON'
+import json
 import sys
 import urllib.request
 
 request = urllib.request.Request(sys.argv[1], sys.argv[2].encode(), {"content-type": "application/json"})
-print(urllib.request.urlopen(request, timeout=10).read().decode())
+print(json.dumps(json.load(urllib.request.urlopen(request, timeout=10)), indent=2))
 PYTHON
 }
 wait_until_ready() {
@@ -54,8 +55,7 @@ run featureflow generate --events 200000 --labels 5000
 step "Features are YAML (features/*.yaml), and have unit tests of their own"
 run featureflow test
 
-step "What would change, and then change it"
-run featureflow plan
+step "What is about to change, and then change it (featureflow plan shows it without doing it)"
 run featureflow apply --yes
 
 step "Events in, features out: online (SQLite) and offline (Delta) from one computation"
