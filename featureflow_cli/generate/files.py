@@ -70,7 +70,7 @@ def generate(
 
     events = simulate(scale)
     order = deliveries(events, scale)
-    table = events_table(events, scale.seed)
+    table = events_table(events, scale)
     out.mkdir(parents=True, exist_ok=True)
     edges = [len(order) * number // files for number in range(files + 1)]
     for path, first, last in zip(paths, edges, edges[1:], strict=False):
@@ -91,12 +91,13 @@ def generate(
     )
 
 
-def events_table(events: Events, seed: int) -> "pa.Table":
+def events_table(events: Events, scale: Scale) -> "pa.Table":
     """The events as Arrow, in the order of `events`: nested `metadata`, timestamps in microseconds UTC."""
     import numpy as np
     import pyarrow as pa
 
-    ids = np.random.default_rng([seed, 3])
+    # Other runs of the same seed make other ids: their events are not duplicates of these.
+    ids = np.random.default_rng([scale.seed, 3, scale.events, scale.span_us, abs(scale.end_us)])
     sessions = hex_ids(ids, int(events.session[-1]) + 1, 6)
     metadata = pa.StructArray.from_arrays(
         [

@@ -215,6 +215,19 @@ def test_a_file_that_exists_is_never_written_again(tmp_path: Path) -> None:
     assert sorted(tmp_path.iterdir()) == [*first.files, *later.files]  # in order of time, so appended
 
 
+def test_the_same_run_has_the_same_ids_and_a_later_one_shares_none(tmp_path: Path) -> None:
+    """Else the second run's events would be dropped as duplicates of the first one's."""
+
+    def ids(folder: str, end_us: int) -> set[str]:
+        made = generate(replace(SMALL, end_us=end_us), tmp_path / folder, files=1)
+        return set(pq.read_table(made.files[0])["event_id"].to_pylist())
+
+    first = ids("first", END)
+    assert len(first) == SMALL.events
+    assert ids("again", END) == first
+    assert not ids("later", END + HOUR_US) & first
+
+
 def test_a_write_that_fails_leaves_nothing_behind(tmp_path: Path) -> None:
     from featureflow_cli.generate.files import write
 
