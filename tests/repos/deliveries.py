@@ -46,7 +46,7 @@ def shop(events: int, span_us: int) -> list[Delivery]:
         end_us=START_US + span_us,
     )
     simulated = simulate(scale)
-    table = events_table(simulated, scale.seed).take(pa.array(deliveries(simulated, scale)))
+    table = events_table(simulated, scale).take(pa.array(deliveries(simulated, scale)))
     found = []
     for place, row in enumerate(table.cast(_with_integer_time(table.schema)).to_pylist()):
         about = row["metadata"]

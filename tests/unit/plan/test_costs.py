@@ -138,8 +138,8 @@ WRITTEN = st.dictionaries(
 @given(WRITTEN, WRITTEN)
 def test_a_difference_is_told_exactly_where_there_is_one(before, after):
     before, after = (
-        {key: value for key, value in each.items() if value is not None} for each in (before, after)
-    )
+        {key: value for key, value in each.items() if value not in (None, [], {})} for each in (before, after)
+    )  # what is empty was left out
     assert bool(differences(before, after)) == (before != after)
     assert differences(before, before) == ()
     if not differences(before, after):
