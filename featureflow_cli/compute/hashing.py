@@ -46,7 +46,8 @@ def hash_text(text: str) -> int:
 
 def hash_texts(texts: Iterable[str]) -> NDArray[np.uint64]:
     """`hash_text` of each; meant for the distinct texts of a batch."""
-    return np.fromiter((hash_text(text) for text in texts), dtype=np.uint64)
+    digest = xxhash.xxh64_intdigest
+    return np.array([digest(text.encode(), SEED) for text in texts], dtype=np.uint64)
 
 
 def key_hash(keys: "pa.Array | pa.ChunkedArray") -> NDArray[np.uint64]:
@@ -62,7 +63,9 @@ def key_hash(keys: "pa.Array | pa.ChunkedArray") -> NDArray[np.uint64]:
     if pa.types.is_dictionary(column.type):
         column = column.dictionary_decode()
     coded = column.dictionary_encode()
-    distinct = hash_texts(canonical_text(value) for value in coded.dictionary.to_pylist())
+    known = coded.dictionary.to_pylist()
+    is_text = pa.types.is_string(column.type)
+    distinct = hash_texts(known if is_text else map(canonical_text, known))
     if len(distinct) == 0:
         return np.zeros(len(column), dtype=np.uint64)
     codes = pc.fill_null(coded.indices, 0).to_numpy(zero_copy_only=False)

@@ -15,7 +15,7 @@ from featureflow_cli.compute import codec, state
 from featureflow_cli.compute.events import from_projection
 from featureflow_cli.compute.sql import projection_sql
 from featureflow_cli.engines.duckdb import Engine
-from featureflow_cli.evaluate.keeping import Kept, ends_at, expires_us, new_version
+from featureflow_cli.evaluate.keeping import Kept, ends_at, expires_us, new_versions
 from featureflow_cli.online.store import OnlineStore, Write
 from featureflow_cli.times import Clock
 
@@ -105,10 +105,8 @@ def _write_missing(store: OnlineStore, kept: Kept, ids: list[str], states: state
             (at, found.version) for at, found in zip(todo, held, strict=True) if found.blobs[0] is None
         ]
         writes = [
-            Write(
-                ids[at], version, new_version(), {kept.field: blobs[at]}, {kept.field: newest[at]}, until[at]
-            )
-            for at, version in missing
+            Write(ids[at], version, fresh, {kept.field: blobs[at]}, {kept.field: newest[at]}, until[at])
+            for (at, version), fresh in zip(missing, new_versions(len(missing)), strict=True)
         ]
         applied = store.write(kept.view.entity, writes) if writes else []
         todo = [at for (at, _), taken in zip(missing, applied, strict=True) if not taken]

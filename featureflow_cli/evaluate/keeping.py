@@ -58,9 +58,10 @@ def ends_at(count: int, floor: Mapping[int, int]) -> Ends:
     )
 
 
-def new_version() -> bytes:
-    """A hash's version: random, never a counter, so that one that expired and came back matches nobody."""
-    return secrets.token_bytes(8)
+def new_versions(count: int) -> list[bytes]:
+    """Versions of hashes: random, never counted, so that one that expired and came back matches nobody."""
+    drawn = secrets.token_bytes(8 * count)
+    return [drawn[at : at + 8] for at in range(0, 8 * count, 8)]
 
 
 def markers(store: OnlineStore, kept: Kept) -> list[dict[int, int] | None]:

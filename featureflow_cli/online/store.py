@@ -7,20 +7,17 @@ lower case), a blob is what compute/codec.py encodes. Every store passes the sam
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 
-@dataclass(frozen=True)
-class Held:
+class Held(NamedTuple):
     """What a store holds of one entity: the version (None: no such hash) and a blob per field asked for."""
 
     version: bytes | None
     blobs: tuple[bytes | None, ...]
 
 
-@dataclass(frozen=True)
-class Write:
+class Write(NamedTuple):
     """Compare and set one entity's hash: applied whole if its version is still `expected`, or not at all.
 
     `version` is eight random bytes, never a counter. `newest_us` is per field, for scans by activity.

@@ -16,7 +16,7 @@ import numpy as np
 from featureflow_cli.compute import codec, state
 from featureflow_cli.compute.codes import Ints
 from featureflow_cli.compute.events import Events
-from featureflow_cli.evaluate.keeping import Kept, expires_us, new_version
+from featureflow_cli.evaluate.keeping import Kept, expires_us, new_versions
 from featureflow_cli.online.store import Held, OnlineStore, Write
 from featureflow_cli.stream.resident import Resident
 from featureflow_cli.times import Clock
@@ -129,12 +129,12 @@ class _Attempt:
             Write(
                 ids[at],
                 self.held[at].version,
-                new_version(),
+                version,
                 self._blobs[at],
                 self._newest_us[at],
                 self._expires_us[at],
             )
-            for at in changed
+            for at, version in zip(changed, new_versions(len(changed)), strict=True)
         ]
 
 
