@@ -108,9 +108,8 @@ def _of_text(array: Any, column_type: ColumnType, timestamp_format: str) -> Trie
         case "timestamp" if timestamp_format == ISO8601:
             return _reopen(_try(array, moments.iso8601, target), moments.without_minutes(array))
         case "timestamp":
-            units, undecided = _cast(array, pa.int64())
-            found, outside = moments.of_epoch(units, timestamp_format)
-            return Tried(found, undecided | outside | _holds(array, "x"))
+            tried = _try(array, lambda part: moments.epoch_text(part, timestamp_format), target)
+            return _reopen(tried, _unsure_numbers(array) | _holds(array, "x"))
         case _:
             return Tried(pa.nulls(len(array), target), valid(array))
 
@@ -244,8 +243,12 @@ def _decimals_of_text(array: Any, column_type: ColumnType) -> Tried:
     tried = _try(
         array, lambda part: _checked(part.cast(wide if column_type.is_wide else target)).cast(target), target
     )
+    return _reopen(tried, _unsure_numbers(array))
+
+
+def _unsure_numbers(array: Any) -> Bools:
     longer = flags(pc.greater(pc.binary_length(array), MAX_PRECISION))
-    return _reopen(tried, longer | _holds(array, "e"))
+    return longer | _holds(array, "e")
 
 
 def _checked(decimals: Any) -> Any:

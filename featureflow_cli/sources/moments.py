@@ -10,17 +10,31 @@ import pyarrow.compute as pc
 from featureflow_cli.sources import literals
 from featureflow_cli.sources.arrays import MOMENT, Bools, Ints, ints, to_moments, valid
 from featureflow_cli.sources.literals import EPOCH_UNITS_US
+from featureflow_cli.spec.types import MAX_PRECISION
 from featureflow_cli.times import DAY_US
 
 SHORTEST_WITH_TIME = len("2026-01-01T10")
+ZONED = r"[Zz]$|:.*[+-][0-9:]+$"
+FRACTIONAL = pa.decimal256(MAX_PRECISION, 20)
 UNIT_US = {"s": 1_000_000, "ms": 1_000, "us": 1}
 
 
 def iso8601(array: Any) -> Any:
-    try:
-        return array.cast(MOMENT)
-    except pa.ArrowInvalid:
-        return array.cast(pa.timestamp("us")).cast(MOMENT)  # no zone means UTC
+    """Moments of text; ArrowInvalid where one is nothing that Arrow reads. No zone means UTC."""
+    for unit in ("us", "ns"):
+        for zone in ("UTC", None):
+            try:
+                found = array.cast(pa.timestamp(unit, zone))
+            except pa.ArrowInvalid:
+                continue
+            return found.cast(MOMENT) if unit == "us" else to_moments(of_arrow(found)[0], valid(found))
+    zoned = pc.match_substring_regex(array, ZONED)
+    if not pc.any(zoned).as_py() or pc.all(zoned).as_py():
+        raise pa.ArrowInvalid
+    absent = pa.scalar(None, array.type)
+    return pc.coalesce(
+        iso8601(pc.if_else(zoned, array, absent)), iso8601(pc.if_else(pc.invert(zoned), array, absent))
+    )
 
 
 def without_minutes(array: Any) -> Bools:
@@ -43,6 +57,18 @@ def of_epoch(units: Any, timestamp_format: str) -> tuple[Any, Bools]:
     unit_us, present, counts = EPOCH_UNITS_US[timestamp_format], valid(units), ints(units)
     outside = _outside(counts, unit_us) & present
     return to_moments(np.where(outside, 0, counts) * unit_us, present & ~outside), outside
+
+
+def epoch_text(array: Any, timestamp_format: str) -> Any:
+    """Moments of text without exponents and hexadecimals; ArrowInvalid where one is outside or no number."""
+    try:
+        units = array.cast(pa.int64())
+    except pa.ArrowInvalid:
+        return of_fractional_epoch(array.cast(FRACTIONAL), timestamp_format)
+    found, outside = of_epoch(units, timestamp_format)
+    if outside.any():
+        raise pa.ArrowInvalid
+    return found
 
 
 def of_fractional_epoch(units: Any, timestamp_format: str) -> Any:

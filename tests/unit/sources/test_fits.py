@@ -223,7 +223,7 @@ def decoded_values(decoded: Any, count: int) -> list[Any]:
 
 
 @pytest.mark.parametrize(("type_text", "form"), EVERY)
-@given(column=st.lists(scalars, max_size=60))
+@given(column=st.lists(scalars, max_size=40))
 def test_a_json_scalar_fits_where_its_text_is_a_literal(
     column: list[tuple[str, str]], type_text: str, form: str
 ) -> None:
@@ -235,7 +235,7 @@ def test_a_json_scalar_fits_where_its_text_is_a_literal(
 
 
 @pytest.mark.parametrize(("type_text", "form"), EVERY)
-@given(scalar=scalars, others=st.integers(20, 80))
+@given(scalar=scalars, others=st.integers(20, 40))
 def test_alike_messages_are_read_at_once_and_still_exactly(
     scalar: tuple[str, str], others: int, type_text: str, form: str
 ) -> None:
@@ -253,7 +253,7 @@ def decoded_values_after_rubbish(decoded: Any, others: int) -> list[Any]:
 
 
 @pytest.mark.parametrize(("type_text", "form"), EVERY)
-@given(column=st.lists(st.none() | texts, max_size=60))
+@given(column=st.lists(st.none() | texts, max_size=40))
 def test_text_columns_fit_like_json_strings(column: list[str | None], type_text: str, form: str) -> None:
     """A CSV's field, or a string in Parquet, fits where the same string in JSON does."""
     array = pa.array(column, pa.string())
