@@ -82,7 +82,11 @@ class Lane:
         return batch
 
     def _read(self, rows: Rows, as_of_us: int | None = None) -> list[Vector]:
-        return self._reader.answer(rows, self._reader.take(rows), self._clock(), as_of_us=as_of_us)
+        try:
+            taken = self._reader.take(rows)
+        except StoreUnavailable:
+            taken = self._reader.take(rows)  # this thread's connection may be the last to learn of a restart
+        return self._reader.answer(rows, taken, self._clock(), as_of_us=as_of_us)
 
     def _together(self, requests: list[Rows]) -> "list[list[Vector] | Exception]":
         """One read for all; where that fails by a row's fault, each by itself: it fails its own request only."""
