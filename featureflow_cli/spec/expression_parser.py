@@ -2,13 +2,16 @@
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from typing import ClassVar
 
-from sqlglot import exp, parse_one
+from sqlglot import exp
+from sqlglot.dialects.duckdb import DuckDB
 from sqlglot.errors import ParseError, TokenError
+from sqlglot.parsers.duckdb import DuckDBParser
 
 from featureflow_cli.errors import did_you_mean
 from featureflow_cli.spec import expression_build as build
-from featureflow_cli.spec.expression_names import ARGUMENTS, FUNCTION_NAMES, HINTS, PARTS, PLAIN, TYPES
+from featureflow_cli.spec.expression_names import AGGREGATIONS, FUNCTIONS, HINTS, OPERATORS, PARTS, TYPES
 from featureflow_cli.spec.expressions import Expr, ExpressionError
 from featureflow_cli.spec.operations import DATE_PARTS, DATE_UNITS, NULL
 from featureflow_cli.spec.types import DATE, INT64, STRING, TIMESTAMP, ColumnType, Value, parse_type
@@ -23,21 +26,37 @@ MOST_NESTED = 100
 """So that no walk over an expression meets Python's own limit."""
 
 
+_DUCKDB = DuckDB()
+
+
+class _Parser(DuckDBParser):
+    """Leaves every call that is one as its name and its arguments; sqlglot's own reading drops some of them."""
+
+    FUNCTIONS: ClassVar[dict[str, Callable[..., exp.Expr]]] = {}
+    FUNCTION_PARSERS: ClassVar[dict[str, Callable[..., exp.Expr]]] = {
+        name: DuckDBParser.FUNCTION_PARSERS[name] for name in ("CAST", "TRY_CAST", "EXTRACT")
+    }
+
+
 def parse_expression(text: str, schema: Mapping[str, ColumnType]) -> Expr:
     """See `spec.expressions.parse`."""
-    if not text.strip():
-        what = "the expression is empty"
-        raise ExpressionError(what, 0, SEE_DOCS)
     try:
-        tree = parse_one(text, into=exp.Condition, dialect="duckdb")
+        trees = _Parser(dialect=_DUCKDB).parse_into(exp.Condition, _DUCKDB.tokenize(text), text)
     except TokenError as err:
         what = "a quote is not closed"
         raise ExpressionError(what, max(0, text.find("'")), SEE_DOCS) from err
     except ParseError as err:
         raise _syntax_error(text, err) from err
-    except RecursionError as err:
+    except RecursionError:
         what = "it is nested too deeply"
-        raise ExpressionError(what, 0, SEE_DOCS) from err
+        raise ExpressionError(what, 0, SEE_DOCS) from None  # a thousand frames of sqlglot say no more
+    tree = trees[0] if trees else None
+    if tree is None:
+        what = "the expression is empty"
+        raise ExpressionError(what, 0, SEE_DOCS)
+    if len(trees) > 1:
+        what = "it is more than one expression"
+        raise ExpressionError(what, max(0, text.find(";")), SEE_DOCS)
     checked = _Checker(schema).check(tree)
     if checked.type == NULL:
         what = "null alone has no type"
@@ -82,10 +101,13 @@ class _Checker:
             "Null": lambda node: build.NULL_LITERAL, "Paren": lambda node: self.check(node.this),
             "Neg": lambda node: build.negated(self.check(node.this)), "Is": self._is, "In": self._in,
             "Between": self._between, "Like": self._like, "ILike": self._like, "Escape": self._escape,
-            "Case": self._case, "If": self._if, "Nullif": self._nullif, "Round": self._round,
-            "Trim": self._trim, "Cast": self._cast, "TryCast": self._try_cast, "Extract": self._extract,
-            "SplitPart": self._split_part, "TimestampTrunc": self._trunc, "DateTrunc": self._trunc,
-            "DateDiff": self._diff, "Anonymous": self._named,
+            "Case": self._case, "If": self._if, "Cast": self._cast, "TryCast": self._try_cast,
+            "Extract": self._extract, "Anonymous": self._call,
+        }  # fmt: skip
+        self._calls: dict[str, Callable[[list[exp.Expr]], Expr]] = {
+            "nullif": self._nullif, "round": self._round, "split_part": self._split_part,
+            "date_part": self._date_part, "datepart": self._date_part, "date_trunc": self._date_trunc,
+            "datetrunc": self._date_trunc, "date_diff": self._date_diff, "datediff": self._date_diff,
         }  # fmt: skip
 
     def check(self, node: exp.Expr) -> Expr:
@@ -96,13 +118,12 @@ class _Checker:
         self._depth += 1
         try:
             if isinstance(node, exp.And | exp.Or):  # a long chain is one operation of many arguments
-                return self._operation(PLAIN[kind], list(node.flatten()))
+                return self._operation(OPERATORS[kind], list(node.flatten()))
+            if kind in OPERATORS:
+                sides = (node.this, node.args.get("expression"))
+                return self._operation(OPERATORS[kind], [side for side in sides if side is not None])
             if kind in self._special:
                 return self._special[kind](node)
-            if kind in PLAIN:
-                return self._operation(PLAIN[kind], self._arguments(node))
-            if kind in PARTS:
-                return self._of_unit("date_part", PARTS[kind], DATE_PARTS, node, [node.this])
         except ValueError as err:
             raise _wrong(node, str(err)) from err
         finally:
@@ -112,28 +133,12 @@ class _Checker:
     def _operation(self, op: str, nodes: Sequence[exp.Expr], value: Value = None) -> Expr:
         return build.operation(op, [self.check(each) for each in nodes], value)
 
-    def _arguments(self, node: exp.Expr) -> list[exp.Expr]:
-        found: list[exp.Expr] = []
-        for key in ARGUMENTS:
-            value = node.args.get(key)
-            found += value if isinstance(value, list) else [value] if value is not None else []
-        return found
-
     def _unsupported(self, node: exp.Expr) -> ExpressionError:
-        hint = HINTS.get(type(node).__name__, "")
-        if isinstance(node, exp.AggFunc):
-            what = f"{node.sql_name().lower()}() is an aggregation, and an expression sees one row"
-            return _wrong(node, what, "aggregate in the feature itself: `sum: expr`, `count: expr`")
-        if isinstance(node, exp.Func):
-            return self._unknown_function(node, node.sql_name().lower(), hint)
-        return _wrong(node, f"{node.sql(dialect='duckdb')} is not part of the language", hint or SEE_DOCS)
-
-    def _unknown_function(self, node: exp.Expr, name: str, hint: str) -> ExpressionError:
-        hint = hint or did_you_mean(name, FUNCTION_NAMES)
-        return _wrong(node, f"unknown function '{name}'", f"{hint}; {SEE_DOCS}" if hint else SEE_DOCS)
+        hint = HINTS.get(type(node).__name__, SEE_DOCS)
+        return _wrong(node, f"{node.sql(dialect='duckdb')} is not part of the language", hint)
 
     def _column(self, node: exp.Column | exp.Dot) -> Expr:
-        if any(isinstance(part, exp.Star) for part in node.walk()):
+        if not all(isinstance(part, exp.Identifier) for part in node.parts):
             raise self._unsupported(node)
         name = ".".join(part.name for part in node.parts)
         column_type = self._schema.get(name)
@@ -210,35 +215,6 @@ class _Checker:
         branches = [self.check(node.this), self.check(node.args["true"])]
         return build.operation("case", [*branches, self.check(other) if other else build.NULL_LITERAL])
 
-    def _nullif(self, node: exp.Nullif) -> Expr:
-        """CASE WHEN a = b THEN null ELSE a END."""
-        first = self.check(node.this)
-        equal = build.operation("eq", [first, self.check(node.expression)])
-        return build.operation("case", [equal, build.NULL_LITERAL, first])
-
-    def _round(self, node: exp.Round) -> Expr:
-        written = node.args.get("decimals")
-        number = build.literal(0, INT64) if written is None else self.check(written)
-        digits = number.value if number.op == "literal" else None
-        if not (isinstance(digits, int) and 0 <= digits <= MOST_DIGITS):
-            raise _wrong(written or node, f"round(x, digits): digits is a literal from 0 to {MOST_DIGITS}")
-        return self._operation("round", [node.this], digits)
-
-    def _trim(self, node: exp.Trim) -> Expr:
-        if node.args.get("expression") is not None:
-            raise _wrong(node, "trim(s) takes off spaces, and only those")
-        side = str(node.args.get("position") or "").upper()
-        return self._operation({"LEADING": "ltrim", "TRAILING": "rtrim"}.get(side, "trim"), [node.this])
-
-    def _split_part(self, node: exp.SplitPart) -> Expr:
-        written = (node.args.get(key) for key in ("this", "delimiter", "part_index"))
-        found = self._operation("split_part", [each for each in written if each is not None])
-        if found.args[1].op != "literal" or not found.args[1].value:
-            raise _wrong(
-                node, "split_part(s, separator, n) takes a separator in quotes, and not an empty one"
-            )
-        return found
-
     def _cast(self, node: exp.Cast) -> Expr:
         """Quoted text is a timestamp or date at once, or wrong: `timestamp '…'` comes here too."""
         arg, target = self.check(node.this), self._type(node.to)
@@ -259,33 +235,59 @@ class _Checker:
         return TYPES[name]
 
     def _extract(self, node: exp.Extract) -> Expr:
-        return self._of_unit("date_part", node.name, DATE_PARTS, node, [node.expression])
+        return self._of_unit("date_part", [node.this, node.expression], DATE_PARTS)
 
-    def _trunc(self, node: exp.TimestampTrunc | exp.DateTrunc) -> Expr:
-        return self._of_unit("date_trunc", node.args["unit"].name, DATE_UNITS, node, [node.this])
+    # --- calls: by the function's name
 
-    def _diff(self, node: exp.DateDiff) -> Expr:
-        unit = node.args.get("unit")
-        if unit is None:
-            raise _wrong(node, "date_diff(unit, a, b) needs a unit", "such as 'day'")
-        return self._of_unit("date_diff", unit.name, DATE_UNITS, node, [node.expression, node.this])
-
-    def _of_unit(
-        self, op: str, unit: str, units: Sequence[str], node: exp.Expr, nodes: Sequence[exp.Expr]
-    ) -> Expr:
-        unit = {"dayofweek": "dow", "dayofyear": "doy"}.get(unit.lower(), unit.lower())
-        if unit not in units:
-            hint = did_you_mean(unit, units) or f"one of {', '.join(units)}"
-            raise _wrong(node, f"{op} knows no unit '{unit}'", hint)
-        return self._operation(op, nodes, unit)
-
-    def _named(self, node: exp.Anonymous) -> Expr:
-        """Functions that sqlglot has no class for."""
+    def _call(self, node: exp.Anonymous) -> Expr:
         name, nodes = node.name.lower(), node.expressions
-        if name in {"date_part", "datepart"} and len(nodes) == 2:
-            return self._of_unit("date_part", nodes[0].name, DATE_PARTS, node, nodes[1:])
-        if name == "dow":
-            return self._of_unit("date_part", name, DATE_PARTS, node, nodes)
-        if name == "epoch_us":
-            return self._operation("epoch_us", nodes)
-        raise self._unknown_function(node, name, HINTS.get(name, ""))
+        if name in FUNCTIONS:
+            return self._operation(FUNCTIONS[name], nodes)
+        if name in PARTS:
+            return self._operation("date_part", nodes, PARTS[name])
+        if name in self._calls:
+            return self._calls[name](nodes)
+        if name in AGGREGATIONS:
+            what = f"{name}() is an aggregation, and an expression sees one row"
+            raise _wrong(node, what, "aggregate in the feature itself: `sum: expr`, `count: expr`")
+        known = [*FUNCTIONS, *PARTS, *self._calls, "cast", "try_cast", "extract"]
+        hint = HINTS.get(name, "") or did_you_mean(name, known)
+        raise _wrong(node, f"unknown function '{name}'", f"{hint}; {SEE_DOCS}" if hint else SEE_DOCS)
+
+    def _nullif(self, nodes: list[exp.Expr]) -> Expr:
+        """CASE WHEN a = b THEN null ELSE a END."""
+        equal = self._operation("eq", nodes)
+        return build.operation("case", [equal, build.NULL_LITERAL, self.check(nodes[0])])
+
+    def _round(self, nodes: list[exp.Expr]) -> Expr:
+        digits = self.check(nodes[1]) if len(nodes) > 1 else build.literal(0, INT64)
+        count = digits.value if digits.op == "literal" else None
+        if not (isinstance(count, int) and 0 <= count <= MOST_DIGITS):
+            raise _wrong(nodes[1], f"round(x, digits): digits is a literal from 0 to {MOST_DIGITS}")
+        return self._operation("round", [*nodes[:1], *nodes[2:]], count)
+
+    def _split_part(self, nodes: list[exp.Expr]) -> Expr:
+        found = self._operation("split_part", nodes)
+        if found.args[1].op != "literal" or not found.args[1].value:
+            raise _wrong(
+                nodes[1], "split_part(s, separator, n) takes a separator in quotes, not an empty one"
+            )
+        return found
+
+    def _date_part(self, nodes: list[exp.Expr]) -> Expr:
+        return self._of_unit("date_part", nodes, DATE_PARTS)
+
+    def _date_trunc(self, nodes: list[exp.Expr]) -> Expr:
+        return self._of_unit("date_trunc", nodes, DATE_UNITS)
+
+    def _date_diff(self, nodes: list[exp.Expr]) -> Expr:
+        return self._of_unit("date_diff", nodes, DATE_UNITS)
+
+    def _of_unit(self, op: str, nodes: Sequence[exp.Expr], units: Sequence[str]) -> Expr:
+        """The first argument is the unit, as text or as a bare word."""
+        written = nodes[0].name.lower() if nodes else ""
+        unit = PARTS.get(written, written)
+        if unit not in units:
+            message = f"{op} knows no unit '{written}': {did_you_mean(written, units) or 'one of ' + ', '.join(units)}"
+            raise ValueError(message)
+        return self._operation(op, nodes[1:], unit)

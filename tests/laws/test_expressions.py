@@ -5,7 +5,7 @@ import random
 import re
 import struct
 from collections.abc import Iterator
-from decimal import Decimal
+from decimal import Context, Decimal
 from typing import Any
 
 import pyarrow as pa
@@ -14,10 +14,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from featureflow_cli.compute.rows import compile_row
-from featureflow_cli.compute.sql_expressions import expression_sql, sql_type
+from featureflow_cli.compute.sql_expressions import expression_sql
 from featureflow_cli.engines.duckdb import Engine
 from featureflow_cli.spec.expressions import Expr, ExpressionError, parse
-from featureflow_cli.spec.operations import DATE_PARTS, DATE_UNITS
+from featureflow_cli.spec.operations import DATE_PARTS, DATE_UNITS, OPERATIONS
 from featureflow_cli.spec.types import (
     BOOL,
     DATE,
@@ -65,16 +65,19 @@ DOUBLES = [
 TEXTS = [
     "", "a", "A", "abc", "ABC", "ß", "İ", "Σας", "é", "e\u0301", "😀", "a😀b", "ᾳ", "ǆ", "a%b", "_", "%", "\\", "it's",
     " pad ", "\t", "a\0b", "line\nbreak", "b" * 1500, "a,b,,c",
-    "12", "-5", "+7", "42.0", "42.5", "1e5", "nan", "inf", ".5", "5.", "-.5", ".", "1_000", " 1", "٣", "1e400", "1e-400",
+    "12", "-5", "+7", "42.0", "42.5", "1e5", "nan", "inf", ".5", "5.", "-.5", ".", "1_000", " 1", "٣",
+    "1e400", "1e-400",
     "9223372036854775807", "9223372036854775808", "-9223372036854775808", "99999999999999999999", "0.005", "-0.0",
-    "123456789012345678.12345678901234567890", "true", "FALSE", "t", "0.1", "1.7976931348623159e308", "9007199254740993",
+    "123456789012345678.12345678901234567890", "true", "FALSE", "t", "0.1",
+    "1.7976931348623159e308", "9007199254740993",
     "2020-01-01", "2020-02-30", "2020-01-01T10:00:00Z", "2020-01-01 10:00", "1969-12-31 23:59:59.9999999+05:30",
     "2020-01-01T10:00:00.123456-0130", "2020-01-01 10:00:00 UTC", "2020-01-01T24:00:00", "2020-01-01T10:00:60",
     "0000-01-01", "0001-01-01T00:00:00+01:00", "9999-12-31T23:59:59-01:00", "2020-01-01T10:00:00+2", "2020-1-1",
     "2020-01-01T10:00:00+02", "2020-01-01T10:00:00.5z", "2020-01-01T10", "20200101",
 ]  # fmt: skip
 MOMENTS = [
-    0, 1, -1, 999_999, -62_135_596_800_000_000, 253_402_300_799_999_999, 253_402_300_800_000_000, -62_135_596_800_000_001,
+    0, 1, -1, 999_999, -62_135_596_800_000_000, 253_402_300_799_999_999,
+    253_402_300_800_000_000, -62_135_596_800_000_001,
     1_582_934_400_123_456, -3_600_000_001, 1_600_000_000_000_000, 951_782_400_000_000, 1_767_225_599_999_999,
 ]  # fmt: skip
 DAYS = [0, 1, -1, 18_321, -719_162, 2_932_896, 11_016, 20_454, -25_567]
@@ -105,10 +108,10 @@ def _value(random_: random.Random, column_type: ColumnType) -> Value:
         [0, 1, -1, 5, most, -most, random_.randint(-most, most), random_.randint(-1000, 1000)]
     )
     number = Decimal(unscaled).scaleb(-column_type.scale, context=_WIDE)
-    return number.copy_abs() if not number else number
+    return number if number else number.copy_abs()
 
 
-_WIDE = __import__("decimal").Context(prec=60)
+_WIDE = Context(prec=60)
 
 
 def _column(values: list[Value], column_type: ColumnType) -> pa.Array:
@@ -130,17 +133,21 @@ TABLES = [_rows(seed) for seed in range(4)]
 @pytest.fixture(scope="module")
 def engine() -> Iterator[Engine]:
     with Engine(threads=1) as engine:
-        for number, rows in enumerate(TABLES):
-            columns = {name: _column(values, SCHEMA[name]) for name, values in rows.items()}
-            engine.register(f"rows{number}", pa.table(columns))
+        for number in range(len(TABLES)):
+            engine.register(f"rows{number}", _table(number))
         yield engine
+
+
+def _table(number: int) -> pa.Table:
+    return pa.table({name: _column(values, SCHEMA[name]) for name, values in TABLES[number].items()})
 
 
 # --- random expressions, as text, by the kind of answer
 
 KINDS = ("int", "double", "decimal", "bool", "string", "moment", "date")
 COLUMNS = {
-    "int": ["i", "j", '"odd name.with dot"'], "double": ["x", "y"], "decimal": ["p", "q", "w", "z", "f"], "bool": ["b", "c"],
+    "int": ["i", "j", '"odd name.with dot"'], "double": ["x", "y"],
+    "decimal": ["p", "q", "w", "z", "f"], "bool": ["b", "c"],
     "string": ["s", "u"], "moment": ["t", "r"], "date": ["d", "e"],
 }  # fmt: skip
 LITERALS = {
@@ -299,16 +306,7 @@ def _row(number: int, at: int) -> dict[str, Value]:
     return {name: values[at] for name, values in TABLES[number].items()}
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
-@given(data=st.data(), number=st.integers(0, len(TABLES) - 1))
-def test_duckdb_answers_what_the_row_evaluator_answers(
-    engine: Engine, data: st.DataObject, number: int
-) -> None:
-    """Any expression over any row: the same value, the same bits, the type that the table says."""
-    kinds = data.draw(st.lists(st.sampled_from(KINDS), min_size=1, max_size=5))
-    exprs = _parsed([data.draw(expressions(kind, 3)) for kind in kinds])
-    if not exprs:
-        return
+def _differences(engine: Engine, number: int, exprs: list[Expr]) -> Iterator[str]:
     for expr, answers in zip(exprs, _answers(engine, number, exprs), strict=True):
         evaluate = compile_row(expr)
         for at, answer in enumerate(answers):
@@ -316,6 +314,104 @@ def test_duckdb_answers_what_the_row_evaluator_answers(
             expected = evaluate(row)
             if _bits(answer, expr.type) != _bits(expected, expr.type):
                 read = {name: row[name] for name in expr.columns}
-                pytest.fail(
-                    f"{expr.text}\n over {read}\n duckdb {answer!r}, row {expected!r}\n{expression_sql(expr)}"
-                )
+                yield f"{expr.text}\n over {read}: DuckDB {answer!r}, rows {expected!r}\n{expression_sql(expr)}"
+
+
+@settings(
+    max_examples=120, deadline=None, report_multiple_bugs=False, suppress_health_check=[HealthCheck.too_slow]
+)
+@given(data=st.data(), number=st.integers(0, len(TABLES) - 1))
+def test_duckdb_answers_what_the_row_evaluator_answers(engine: Engine, data: st.DataObject, number: int):
+    """Any expression over any row: the same value, the same bits, the type that the table says."""
+    kinds = data.draw(st.lists(st.sampled_from(KINDS), min_size=1, max_size=5))
+    exprs = _parsed([data.draw(expressions(kind, 3)) for kind in kinds])
+    if exprs:
+        assert list(_differences(engine, number, exprs))[:1] == []
+
+
+def _every_template() -> Iterator[str]:
+    """Each template as often as its longest hole has choices, filled from columns."""
+
+    def filled(template: str, kind: str, turn: int) -> str:
+        def fill(hole: re.Match[str]) -> str:
+            choices = hole[1].split("|")
+            chosen = kind if hole[1] == "self" else choices[turn % len(choices)]
+            wanted = GROUPS.get(chosen, [chosen])[turn % len(GROUPS.get(chosen, [chosen]))]
+            return COLUMNS[wanted][hole.start() % len(COLUMNS[wanted])] if wanted in KINDS else wanted
+
+        return _HOLE.sub(fill, template)
+
+    for kind in KINDS:
+        for template in EVERY + TEMPLATES[kind]:
+            turns = max(len(hole.split("|")) for hole in _HOLE.findall(template))
+            yield from (filled(template, kind, turn) for turn in range(turns))
+
+
+def test_every_operation_of_the_table_agrees_on_columns(engine: Engine):
+    """All of the language once, so that nothing rests on what hypothesis happens to draw."""
+    exprs = _parsed(list(_every_template()))
+    drawn = {op for expr in exprs for op in _operations(expr)}
+    assert set(OPERATIONS) - drawn == {"ln", "exp", "power"}  # below: they are not the same to the last bit
+    assert list(_differences(engine, 0, exprs))[:1] == []
+
+
+def _operations(expr: Expr) -> set[str]:
+    return {expr.op}.union(*(_operations(arg) for arg in expr.args))
+
+
+@pytest.mark.parametrize("text", ["ln(x)", "exp(x)", "exp(p)", "power(x, y)", "power(p, 2)", "ln(abs(x))"])
+def test_transcendental_functions_agree_within_1e_12(engine: Engine, text: str):
+    """Libraries of mathematics do not round these correctly, and may differ in the last bit."""
+    expr = parse(text, SCHEMA)
+    for number in range(len(TABLES)):
+        (answers,) = _answers(engine, number, [expr])
+        for at, answer in enumerate(answers):
+            expected = compile_row(expr)(_row(number, at))
+            assert (answer is None) == (expected is None), _row(number, at)
+            assert answer is None or math.isclose(answer, expected, rel_tol=1e-12, abs_tol=5e-324)
+
+
+def test_every_character_has_the_same_case_in_both(engine: Engine):
+    """One character becomes one character, in all of Unicode."""
+    characters = [chr(point) for point in range(0x110000) if not 0xD800 <= point <= 0xDFFF]
+    engine.register("characters", pa.table({"s": characters}))
+    for text in ("lower(s)", "upper(s)"):
+        expr = parse(text, {"s": STRING})
+        evaluate = compile_row(expr)
+        answers = engine.table(f"SELECT {expression_sql(expr)} AS c FROM characters").column("c").to_pylist()
+        assert [
+            (each, answer)
+            for each, answer in zip(characters, answers, strict=True)
+            if answer != evaluate({"s": each})
+        ] == []
+
+
+@pytest.mark.parametrize("zone", ["America/New_York", "Asia/Kathmandu"])
+def test_the_sessions_time_zone_changes_no_answer(zone: str):
+    """Text, parts and truncation of moments are UTC's, wherever the session is."""
+    texts = [
+        "cast(t as string)", "cast(t as date)", "cast(d as timestamp)", "cast(s as timestamp)", "cast(s as date)",
+        "date_trunc('day', t)", "date_trunc('week', d)", "date_part('hour', t)", "date_diff('day', t, r)", "t > d",
+        "t < timestamp '2020-03-08 02:30'", "epoch_us(d)",
+    ]  # fmt: skip
+    with Engine(threads=1) as engine:
+        engine.register("rows1", _table(1))
+        engine.run(f"SET TimeZone = '{zone}'")
+        for text in texts:
+            expr = parse(text, SCHEMA)
+            found = engine.table(f"SELECT {expression_sql(expr)} AS c FROM rows1").column("c")
+            if expr.type == TIMESTAMP:
+                found = found.cast(arrow_type(TIMESTAMP))  # the zone is the session's, the moment is not
+            expected = [compile_row(expr)(_row(1, at)) for at in range(ROWS)]
+            assert _plain(found, expr.type) == expected, text
+
+
+def test_nesting_makes_sql_longer_in_proportion():
+    """Text that repeated its argument would double with each level."""
+    lengths = []
+    for depth in (10, 20):
+        text = "x"
+        for _ in range(depth):
+            text = f"(1e0 / {text})"
+        lengths.append(len(expression_sql(parse(text, SCHEMA))))
+    assert lengths[1] < 2.5 * lengths[0]
