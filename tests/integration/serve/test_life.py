@@ -108,7 +108,7 @@ def test_a_port_that_is_taken_is_a_clear_error(own: Shop):
     with Server(own.root) as server:
         port = str(server.http.base_url.port)
         second = Server(own.root, "--port", port, ready=False)
-        with pytest.raises(AssertionError, match="cannot listen on 127.0.0.1"):
+        with pytest.raises(AssertionError, match="cannot listen on"):
             second.__enter__()
         second.process.wait(timeout=20)
         assert second.process.returncode == 4
