@@ -4,7 +4,16 @@
 set -euo pipefail
 cd "$(dirname "$0")/example_repo"
 PATH="$(cd .. && pwd)/.venv/bin:$PATH"
-port="${PORT:-6566}"
+port="${PORT:-$(python -c '
+import socket
+for port in (6566, 0):  # the usual one, or any that is free
+    try:
+        with socket.create_server(("127.0.0.1", port)) as probe:
+            print(probe.getsockname()[1])
+            break
+    except OSError:
+        pass
+')}"
 server=""
 trap '[ -z "$server" ] || kill "$server" 2>/dev/null || true' EXIT
 

@@ -60,7 +60,9 @@ def parse_timestamp(text: str) -> int:
         message = f"'{text}' is not an ISO 8601 timestamp"
         raise ValueError(message)
     year, month, day, hour, minute, second, fraction, zone = match.groups()
-    moment = datetime(int(year), int(month), int(day), int(hour or 0), int(minute or 0), int(second or 0), tzinfo=UTC)
+    moment = datetime(
+        int(year), int(month), int(day), int(hour or 0), int(minute or 0), int(second or 0), tzinfo=UTC
+    )
     whole_us = (moment - _EPOCH) // timedelta(microseconds=1)
     return whole_us + int((fraction or "").ljust(6, "0")[:6]) - _zone_us(zone)
 

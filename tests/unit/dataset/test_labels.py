@@ -56,7 +56,7 @@ def test_a_null_moment_is_refused_with_its_row():
 def test_what_is_no_moment_is_refused_with_its_row(tmp_path: Path):
     path = tmp_path / "labels.ndjson"
     path.write_text('{"user_id": 1, "timestamp": "2026-01-01"}\n{"user_id": 1, "timestamp": "soon"}\n')
-    with pytest.raises(UsageError, match="row 2.*'soon' is not an ISO 8601 timestamp"):
+    with pytest.raises(UsageError, match=r"row 2.*'soon' is not an ISO 8601 timestamp"):
         read_labels(path)
 
 
