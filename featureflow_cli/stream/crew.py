@@ -37,9 +37,15 @@ class Crew:
         return True
 
     @property
-    def held_rows(self) -> int:
-        """Rows that wait for the next offline commit, in memory."""
-        return sum(batch.rows.num_rows for worker in self.workers for batch in worker.pending)
+    def held(self) -> tuple[int, int]:
+        """Rows and bytes that wait for the next offline commit, in memory."""
+        pending = [
+            table
+            for worker in self.workers
+            for batch in worker.pending
+            for table in (batch.rows, batch.letters)
+        ]
+        return sum(table.num_rows for table in pending), sum(table.nbytes for table in pending)
 
     def lose(self) -> None:
         for worker in self.workers:

@@ -10,6 +10,9 @@ from featureflow_cli.sources import files
 from featureflow_cli.sources.batches import RawBatch
 from featureflow_cli.times import Clock
 
+BATCH_BYTES = 64 * 2**20
+"""Events of many megabytes each are taken in a few at a time."""
+
 
 class FileIntake:
     """The files of one source, as one partition; new ones are appended to its manifest as they are seen.
@@ -33,10 +36,10 @@ class FileIntake:
 
     def read(self, partition: int, position: int, rows: int) -> list[RawBatch]:
         found: list[RawBatch] = []
-        taken = 0
+        taken = taken_bytes = 0
         if position != self._position:
             self._batches = self._open(position)
-        while taken < rows:
+        while taken < rows and taken_bytes < BATCH_BYTES:
             batch = next(self._batches, None)
             if batch is None:
                 if found:
@@ -47,12 +50,18 @@ class FileIntake:
                     break
             found.append(batch)
             taken += len(batch.offsets)
+            taken_bytes += _bytes(batch)
         self._position = found[-1].end if found else position
         return found
 
     def _open(self, position: int) -> Iterator[RawBatch]:
         listed = list_new(self._registry, self._root, self._source, self._clock, self._passed())
         return files.read(self._root, listed, self._source, position)
+
+
+def _bytes(batch: RawBatch) -> int:
+    content = batch.content
+    return sum(map(len, content)) if isinstance(content, list) else int(content.nbytes)
 
 
 def list_new(

@@ -16,7 +16,8 @@ POLL_S = 1.0
 LEARN_US = 2 * SECOND_US
 LOOK_US = 5 * SECOND_US
 COMMIT_ROWS = 500_000
-"""More rows than this are committed before the interval is over: they are held in memory until then."""
+COMMIT_BYTES = 256 * 2**20
+"""More than this is committed before the interval is over: it is held in memory until then."""
 ATTEMPTS = 5
 """How often in a row `--once` takes everything up again before it gives in to a store that is away."""
 LONGEST_WAIT_S = 5.0
@@ -109,7 +110,9 @@ class _Loop:
             for partition in list(worker.parts):
                 if not self.stop.is_set():
                     moved = self._batch(worker, partition) or moved
-        if not moved or self.crew.held_rows >= COMMIT_ROWS or self._is_due("commit", self.interval_us):
+        rows, size = self.crew.held
+        is_full = rows >= COMMIT_ROWS or size >= COMMIT_BYTES
+        if not moved or is_full or self._is_due("commit", self.interval_us):
             self._commit()
         if not moved and self._is_due("look", LOOK_US):
             for worker in self.crew.workers:

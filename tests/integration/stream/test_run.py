@@ -1,5 +1,7 @@
 """`featureflow stream` over a repo on disk: what it leaves in the stores, whatever happens to the files."""
 
+import itertools
+import json
 import random
 import threading
 from pathlib import Path
@@ -264,3 +266,21 @@ def test_progress_is_shown_after_every_round(tmp_path: Path) -> None:
 
     run(opened(tmp_path), once=True, stop=threading.Event(), show=show, batch_rows=10)
     assert seen == [10, 20, 30, 30]
+
+
+def test_huge_events_are_taken_in_few_at_a_time(tmp_path: Path) -> None:
+    """Fourteen events of 10 MB each: never more than a handful in memory, and all of them in the log."""
+    project = write_repo(tmp_path)
+    (tmp_path / "events").mkdir()
+    with (tmp_path / "events" / "1.ndjson").open("w") as file:
+        for event in events(18, 14):
+            file.write(json.dumps({**event, "kind": "x" * 10_000_000}) + "\n")
+    held: list[int] = []
+
+    def show(sources: list[Progress]) -> None:
+        held.append(sum(source.read for source in sources))
+
+    run(project, once=True, stop=threading.Event(), show=show)
+    assert max(after - before for before, after in itertools.pairwise([0, *held])) < 10
+    assert len(positions(project, "events")) == 14
+    assert_online_is_the_log(project)
