@@ -21,10 +21,10 @@ from featureflow_cli.spec.types import ColumnType, Value
 from featureflow_cli.times import DAY_US, HOUR_US, parse_timestamp
 from tests.laws.comparing import same, scale
 from tests.laws.shop import shop_events
-from tests.laws.written import SCHEMA, compiled, definitions, views, written_as
+from tests.laws.written import FAMILIES, KINDS, SCHEMA, compiled, definitions, views, written_as
 
-__all__ = ["SCHEMA", "Case", "cases", "compiled", "definitions", "moments", "rows_of", "same", "scale"]
-__all__ += ["shop_events", "values_of", "views", "written_as"]
+__all__ = ["FAMILIES", "KINDS", "SCHEMA", "Case", "cases", "compiled", "definitions", "moments", "rows_of"]
+__all__ += ["same", "scale", "shop_events", "values_of", "views", "written_as"]
 
 BASES_US = tuple(parse_timestamp(text) for text in ("2026-01-01", "1970-01-01", "2025-12-31T23:59:59.999999"))
 
@@ -51,8 +51,9 @@ class Case:
 
 
 @st.composite
-def cases(draw: st.DrawFn, *, latest: bool = True, rank: bool = True, most: int = 25) -> Case:
-    written = draw(definitions(most=1, latest=latest, rank=rank))
+def cases(draw: st.DrawFn, *, kinds: Sequence[str] = KINDS, most: int = 25) -> Case:
+    """One view of features of these kinds."""
+    written = draw(definitions(most=1, kinds=kinds))
     view = compiled(written).views["v0"]
     t_us = draw(moments())
     least = draw(st.sampled_from([0, 4, most // 2]))
@@ -105,9 +106,10 @@ def timestamps(several: Sequence[View], read_us: Sequence[int]) -> st.SearchStra
                 ends = [t_us, window_start(t_us, 0, feature.refresh_us)] if feature.refresh_us else [t_us]
                 places |= set(ends)
                 if feature.window.width_us is not None:
-                    places |= {end - feature.window.width_us for end in ends}
+                    width_us = feature.window.width_us
+                    places |= {end - width_us // part for end in ends for part in (1, 2, 3, 7)}
                     places |= {feature.window.start(end) for end in ends}
-    steps = (-1, 0, 1, 500, -70_000, 61_000_000, -25 * HOUR_US)
+    steps = (-1, 0, 1, -2, 500, -70_000, -61_000_000, -25 * HOUR_US)
     return st.sampled_from([place + step for step in steps for place in sorted(places)])
 
 
@@ -151,9 +153,9 @@ _VALUES: dict[str, Sequence[Value]] = {
 def values_of(name: str, column_type: ColumnType) -> st.SearchStrategy[Value]:
     """Values of a source's column, null among them; join keys are drawn from few."""
     if name == "uid":
-        return st.sampled_from((1, 2, -7, 2**63 - 1, None))
+        return st.sampled_from((1, 1, 1, 2, -7, 2**63 - 1, None))
     if name == "name":
-        return st.sampled_from((*TEXTS[:8], None))
+        return st.sampled_from((TEXTS[0], TEXTS[0], TEXTS[0], *TEXTS[:8], None))
     if column_type.element is not None:
         return st.sampled_from((None, *_LISTS[column_type.element.name]))
     if column_type.name == "decimal":

@@ -1,8 +1,10 @@
 """Law of training: many entities at many moments at once answer as the reference does, one by one."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -13,14 +15,14 @@ from featureflow_cli.compute.ranges import Moments, Timeline, read
 from featureflow_cli.compute.rank_rows import rank_rows
 from featureflow_cli.compute.reference import EntityKey
 from tests.laws.answers import assert_rows
-from tests.laws.strategies import Case, compiled, definitions, moments, rows_of
+from tests.laws.strategies import FAMILIES, Case, compiled, definitions, moments, rows_of
 from tests.laws.tables import projected
 
 
 @st.composite
-def asked(draw: st.DrawFn) -> tuple[Case, list[int]]:
+def asked(draw: st.DrawFn, kinds: Sequence[str]) -> tuple[Case, list[int]]:
     """Events, also after the moments, and up to four moments."""
-    written = draw(definitions(most=1))
+    written = draw(definitions(most=1, kinds=kinds))
     view = compiled(written).views["v0"]
     several = draw(st.lists(moments(), min_size=1, max_size=4, unique=True))
     least = draw(st.sampled_from([0, 6, 15]))
@@ -28,10 +30,11 @@ def asked(draw: st.DrawFn) -> tuple[Case, list[int]]:
     return Case(written.feature_views[0], view, tuple(events), several[0], ()), several
 
 
-@given(asked())
-def test_many_moments_answer_as_the_reference_does(drawn: tuple[Case, list[int]]):
+@pytest.mark.parametrize("family", FAMILIES)
+@given(data=st.data())
+def test_many_moments_answer_as_the_reference_does(family: str, data: st.DataObject):
     """Present or not, ranks and all; an entity that nobody knows is asked for too."""
-    case, several = drawn
+    case, several = data.draw(asked(FAMILIES[family]))
     view = case.view
     keys: list[EntityKey] = sorted(reference.entities(view, case.events), key=repr)
     events, ids = from_projection(view, projected(view, case.events))

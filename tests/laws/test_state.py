@@ -2,10 +2,10 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from random import Random
 from typing import Any
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -20,7 +20,7 @@ from featureflow_cli.compute.state import States, lift, merge
 from featureflow_cli.compute.views import Feature, Key, Merge, View
 from featureflow_cli.times import DAY_US, HOUR_US
 from tests.laws.answers import assert_rows
-from tests.laws.strategies import Case, cases
+from tests.laws.strategies import FAMILIES, KINDS, Case, cases
 from tests.laws.tables import projected
 
 ROUNDED = {Merge.FSUM, Merge.MOMENTS, Merge.DECAY}
@@ -67,9 +67,9 @@ Dealt = tuple[Case, list[int], int]
 
 
 @st.composite
-def dealt(draw: st.DrawFn) -> Dealt:
+def dealt(draw: st.DrawFn, kinds: Sequence[str]) -> Dealt:
     """A case of events before its moment, the batch (0 to 2) of each event, and a moment to read at."""
-    case = draw(cases())
+    case = draw(cases(kinds=kinds))
     seen = [event for event in case.events if reference.time_us(case.view.source, event) < case.t_us]
     cuts = draw(st.lists(st.integers(0, 2), min_size=len(seen), max_size=len(seen)))
     later = draw(st.sampled_from([0, 1, 59_999_999, HOUR_US, 2 * DAY_US]))
@@ -85,28 +85,29 @@ def folds(case: Case, cuts: Sequence[int]) -> tuple[list[EntityKey], list[States
     return keys, [fold(case.view, batch, keys) for batch in batches]
 
 
-@given(dealt(), st.randoms(use_true_random=False))
-def test_batches_in_any_order_give_one_state(drawn: Dealt, chance: Random):
+@pytest.mark.parametrize("family", FAMILIES)
+@given(data=st.data())
+def test_batches_in_any_order_give_one_state(family: str, data: st.DataObject):
     """fold(a + b + c) = merge(fold(a), fold(b), fold(c)) = merge(merge(fold(c), fold(a)), fold(b))."""
-    case, cuts, _ = drawn
+    case, cuts, _ = data.draw(dealt(FAMILIES[family]))
     keys, (a, b, c) = folds(case, cuts)
-    view, shuffled = case.view, list(case.events)
-    chance.shuffle(shuffled)
+    view, shuffled = case.view, data.draw(st.permutations(case.events))
     whole = contents(view, fold(view, shuffled, keys), rounded=False)
     assert contents(view, merge(view, [a, b, c]), rounded=False) == whole
     assert contents(view, merge(view, [merge(view, [c, a]), b]), rounded=False) == whole
 
 
-@given(dealt())
-def test_a_state_answers_as_the_reference_does(drawn: Dealt):
+@pytest.mark.parametrize("family", FAMILIES)
+@given(data=st.data())
+def test_a_state_answers_as_the_reference_does(family: str, data: st.DataObject):
     """Merged from batches, and read at any moment past its newest event."""
-    case, cuts, t_us = drawn
+    case, cuts, t_us = data.draw(dealt(FAMILIES[family]))
     keys, parts = folds(case, cuts)
     states = merge(case.view, parts)
     assert_rows(case.view, case.events, [(key, t_us) for key in keys], read_at(case.view, states, t_us))
 
 
-@given(dealt())
+@given(dealt(KINDS))
 def test_a_blob_holds_the_whole_state(drawn: Dealt):
     """decode(encode(states)) = states, header included, also where blobs of several batches come together."""
     case, cuts, _ = drawn

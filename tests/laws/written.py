@@ -48,14 +48,28 @@ WINDOWS = ("1ms", "50ms", "7s", "90s", "1h", "24h", "7d", "forever")
 UNITS = ("us", "ms", "seconds", "minutes", "hours", "days")
 
 
+FAMILIES = {
+    "sums": ("count", "sum", "mean", "ratio"),
+    "decayed": ("decayed",),
+    "moments": ("variance", "stddev"),
+    "extremes": ("min", "max", "percentile"),
+    "ends": ("first", "last", "first_k", "last_k", "time_since_last", "time_since_first"),
+    "keyed": ("count_distinct", "top_k", "session_mean"),
+    "rank": ("rank",),
+    "latest": ("latest",),
+}
+"""Kinds of features that share code. `decayed` and `latest` stand for what no aggregation is named."""
+KINDS = tuple(kind for kinds in FAMILIES.values() for kind in kinds)
+
+
 @st.composite
-def features(draw: st.DrawFn, name: str, kinds: Sequence[str] = models.AGGREGATIONS) -> dict[str, Any]:
-    """One feature as written in YAML, of any aggregation but `rank`."""
-    kind = draw(st.sampled_from([each for each in kinds if each != "rank"]))
-    written: dict[str, Any] = {"name": name, "window": draw(st.sampled_from(WINDOWS))}
-    where = draw(st.none() | st.sampled_from(CONDITIONS))
-    if where is not None:
-        written["where"] = where
+def features(draw: st.DrawFn, name: str, kind: str, windows: Sequence[str]) -> dict[str, Any]:
+    """One feature as written in YAML, of any kind but `rank` and `latest`, over one or all of `windows`."""
+    if kind == "decayed":
+        of = {"count": "*"} if draw(st.booleans()) else {"sum": draw(st.sampled_from(NUMBERS))}
+        half_life = {"half_life": draw(st.sampled_from(["1s", "10m", "1h", "7d"]))}
+        return {"name": name, "window": "forever"} | half_life | of | draw(wheres())
+    written: dict[str, Any] = draw(wheres())
     if kind in {"count", "count_distinct"}:
         written[kind] = draw(st.sampled_from(("*", *SCALARS) if kind == "count" else SCALARS))
     elif kind in {"sum", "mean", "variance", "stddev"}:
@@ -75,23 +89,27 @@ def features(draw: st.DrawFn, name: str, kinds: Sequence[str] = models.AGGREGATI
         written[kind] = {"by": draw(st.sampled_from(SCALARS)), "unit": draw(st.sampled_from(UNITS))}
     else:
         written[kind] = {"of": draw(ratio_parts()), "to": draw(ratio_parts())}
-    if kind in {"count", "sum"} and draw(st.booleans()):
-        written |= {"window": "forever", "half_life": draw(st.sampled_from(["1s", "10m", "1h", "7d"]))}
-    elif written["window"] != "forever":
-        written |= draw(resolutions(parse_duration(written["window"])))
-    if kind in {"count_distinct", "top_k", "session_mean"} and draw(st.booleans()):
-        written["max_keys"] = draw(st.integers(2, 4))
-    if kind in {"count", "count_distinct", "mean", "variance", "percentile", "ratio"} and draw(st.booleans()):
-        written["default"] = 7
-    return written
+    if kind in {"count_distinct", "top_k", "session_mean"}:
+        written |= draw(st.sampled_from([{}, {"max_keys": 2}, {"max_keys": 3}]))
+    if kind in {"count", "count_distinct", "mean", "variance", "percentile", "ratio"}:
+        written |= draw(st.sampled_from([{}, {"default": 7}]))
+    if len(windows) > 1 and draw(st.booleans()):
+        return written | {"name": name + "_{window}", "windows": list(windows)}
+    window = draw(st.sampled_from(windows))
+    resolution = {} if window == "forever" else draw(resolutions(parse_duration(window)))
+    return written | {"name": name, "window": window} | resolution
+
+
+def wheres() -> st.SearchStrategy[dict[str, Any]]:
+    conditions: list[dict[str, Any]] = [{"where": text} for text in CONDITIONS]
+    return st.sampled_from([*({} for _ in CONDITIONS), *conditions])
 
 
 def ratio_parts() -> st.SearchStrategy[dict[str, Any]]:
-    wheres = st.fixed_dictionaries({}, optional={"where": st.sampled_from(CONDITIONS)})
     taken = st.sampled_from(("*", *SCALARS)).map(lambda text: {"count": text}) | st.sampled_from(NUMBERS).map(
         lambda text: {"sum": text}
     )
-    return st.builds(lambda part, where: {**part, **where}, taken, wheres)
+    return st.builds(lambda part, where: {**part, **where}, taken, wheres())
 
 
 def resolutions(width_us: int) -> st.SearchStrategy[dict[str, str]]:
@@ -103,9 +121,8 @@ def resolutions(width_us: int) -> st.SearchStrategy[dict[str, str]]:
 @st.composite
 def ranks(draw: st.DrawFn) -> list[dict[str, Any]]:
     """A feature that may be ranked, and its rank."""
-    of = draw(features("ranked", ("count", "sum", "mean", "ratio", "min", "max")))
-    of |= {"window": draw(st.sampled_from(("1h", "24h", "7d")))}
-    of.pop("half_life", None)
+    kind = draw(st.sampled_from(["count", "sum", "mean", "ratio", "min", "max"]))
+    of = draw(features("ranked", kind, [draw(st.sampled_from(("1h", "24h", "7d")))]))
     of.pop("resolution", None)
     for kind in ("min", "max"):
         if of.get(kind) in {"at", "day"}:
@@ -120,22 +137,24 @@ def ranks(draw: st.DrawFn) -> list[dict[str, Any]]:
 
 
 @st.composite
-def views(draw: st.DrawFn, name: str = "v", *, latest: bool = True, rank: bool = True) -> dict[str, Any]:
-    """A view as written in YAML."""
+def views(draw: st.DrawFn, name: str = "v", kinds: Sequence[str] = KINDS) -> dict[str, Any]:
+    """A view as written in YAML, with features of these kinds."""
     written: dict[str, Any] = {"name": name, "source": "s", "entity": draw(st.sampled_from(list(ENTITIES)))}
-    where = draw(st.none() | st.sampled_from(CONDITIONS))
-    if where is not None:
-        written["where"] = where
-    if latest and draw(st.integers(0, 5)) == 5:
+    written |= draw(wheres())
+    kind = draw(st.sampled_from(kinds))
+    if kind == "latest":
         columns = st.sampled_from([column for column in SCHEMA if column != "ts"])
         written["latest"] = draw(st.lists(columns, min_size=1, max_size=5, unique=True))
         written |= draw(st.sampled_from([{}, {"deleted": "kind = 'a'"}, {"deleted": "not flag"}]))
         return written | draw(st.sampled_from([{}, {"ttl": "1h"}, {"ttl": "forever"}]))
-    several = [draw(features(f"f{place}")) for place in range(draw(st.integers(1, 4)))]
-    if rank and draw(st.integers(0, 3)) == 3:
-        several += draw(ranks())
+    several = draw(ranks()) if kind == "rank" else []
+    others = [each for each in kinds if each not in {"rank", "latest"}]
+    windows = draw(st.lists(st.sampled_from(WINDOWS), min_size=1, max_size=3, unique=True))
+    for place in range(draw(st.integers(0 if several else 1, 3)) if others else 0):
+        other = kind if place == 0 and not several else draw(st.sampled_from(others))
+        several.append(draw(features(f"f{place}", other, windows)))
     written["features"] = several
-    widths = [each["window"] for each in several if "window" in each]
+    widths = [width for each in several for width in each.get("windows", [each.get("window")]) if width]
     if "forever" not in widths:
         widest = max(widths, key=parse_duration)
         written |= draw(st.sampled_from([{}, {"ttl": widest}, {"ttl": "30d"}]))
@@ -143,13 +162,9 @@ def views(draw: st.DrawFn, name: str = "v", *, latest: bool = True, rank: bool =
 
 
 @st.composite
-def definitions(
-    draw: st.DrawFn, *, most: int = 3, latest: bool = True, rank: bool = True
-) -> models.Definitions:
+def definitions(draw: st.DrawFn, *, most: int = 3, kinds: Sequence[str] = KINDS) -> models.Definitions:
     """A repo of one source, up to `most` views, and a service `all` of everything."""
-    several = [
-        draw(views(f"v{place}", latest=latest, rank=rank)) for place in range(draw(st.integers(1, most)))
-    ]
+    several = [draw(views(f"v{place}", kinds)) for place in range(draw(st.integers(1, most)))]
     return written_as(several, created=draw(st.booleans()))
 
 
