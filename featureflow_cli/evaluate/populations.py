@@ -42,9 +42,10 @@ class Populations:
         held = self.store.population(self.online_field, feature.name, grid_us) if is_settled else None
         if held is not None and not self.exact_as_of:
             return Population.decode(held)
+        withdrawals = self.store.withdrawals(self.online_field)
         found = self._evaluate(feature, grid_us)
         if is_settled:
-            self.store.publish(self.online_field, feature.name, grid_us, found.encode())
+            self.store.publish(self.online_field, feature.name, grid_us, found.encode(), withdrawals)
         return found
 
     def _evaluate(self, feature: Feature, grid_us: int) -> Population:

@@ -157,8 +157,20 @@ class SqliteStore:
             ).fetchone()
         return row[0] if row else None
 
-    def publish(self, field: str, feature: str, grid_us: int, population: bytes) -> None:
+    def withdrawals(self, field: str) -> int:
+        with self._file.connected() as connection:
+            return self._withdrawals(connection, field)
+
+    def _withdrawals(self, connection: sqlite3.Connection, field: str) -> int:
+        row = connection.execute(
+            "SELECT count FROM withdrawals WHERE project = ? AND field = ?", (self._project, field)
+        ).fetchone()
+        return int(row[0]) if row else 0
+
+    def publish(self, field: str, feature: str, grid_us: int, population: bytes, withdrawals: int) -> None:
         with self._file.transaction() as connection:
+            if self._withdrawals(connection, field) != withdrawals:
+                return
             connection.execute(
                 "INSERT OR IGNORE INTO populations VALUES (?, ?, ?, ?, ?)",
                 (self._project, field, feature, grid_us, population),
@@ -174,12 +186,17 @@ class SqliteStore:
                 "DELETE FROM populations WHERE project = ? AND field = ? AND grid_us > ?",
                 (self._project, field, after_us),
             )
+            connection.execute(
+                "INSERT INTO withdrawals VALUES (?, ?, 1)"
+                " ON CONFLICT (project, field) DO UPDATE SET count = count + 1",
+                (self._project, field),
+            )
 
     # ---- housekeeping
 
     def drop(self, field: str) -> None:
         with self._file.transaction() as connection:
-            for shared in ("markers", "populations"):
+            for shared in ("markers", "populations", "withdrawals"):
                 connection.execute(
                     f"DELETE FROM {shared} WHERE project = ? AND field = ?", (self._project, field)
                 )
@@ -192,7 +209,7 @@ class SqliteStore:
         with self._file.transaction() as connection:
             for table in self._tables(connection):
                 connection.execute(f"DROP TABLE {_quoted(table)}")
-            for shared in ("markers", "populations"):
+            for shared in ("markers", "populations", "withdrawals"):
                 connection.execute(f"DELETE FROM {shared} WHERE project = ?", (self._project,))
 
     def bytes_held(self) -> int:

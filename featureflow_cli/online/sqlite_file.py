@@ -22,6 +22,8 @@ _SCHEMA = (
     "CREATE TABLE IF NOT EXISTS populations"
     " (project TEXT, field TEXT, feature TEXT, grid_us INTEGER, population BLOB NOT NULL,"
     " PRIMARY KEY (project, field, feature, grid_us))",
+    "CREATE TABLE IF NOT EXISTS withdrawals"
+    " (project TEXT, field TEXT, count INTEGER NOT NULL, PRIMARY KEY (project, field))",
     f"PRAGMA application_id = {_APPLICATION_ID}",
 )
 _REBUILD = "move the file away and run `featureflow stream`: it is rebuilt from the offline log"

@@ -70,11 +70,17 @@ class OnlineStore(Protocol):
     def population(self, field: str, feature: str, grid_us: int) -> bytes | None:
         """The published population of a rank at a grid point (design.md 1.14), or None."""
 
-    def publish(self, field: str, feature: str, grid_us: int, population: bytes) -> None:
-        """Publish it, unless one stands; keeps those of the last hours only."""
+    def withdrawals(self, field: str) -> int:
+        """How often populations of the field were withdrawn; read before the states that make a new one."""
+
+    def publish(self, field: str, feature: str, grid_us: int, population: bytes, withdrawals: int) -> None:
+        """Publish it, unless one stands or some were withdrawn since; keeps those of the last hours only."""
 
     def withdraw(self, field: str, after_us: int) -> None:
-        """Forget the field's populations of grid points after `after_us`: an event came late."""
+        """Forget the field's populations of grid points after `after_us`: an event came late.
+
+        Called after the states are written: whoever looked at them before cannot publish any more.
+        """
 
     def drop(self, field: str) -> None:
         """Forget all states and markers of that field (a view's earlier build)."""

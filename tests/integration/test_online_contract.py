@@ -109,7 +109,7 @@ def test_entities_and_projects_do_not_meet(make: Maker) -> None:
     shop, other = make("shop"), make("Shop")
     shop.write("user", [write("1", {"f.1": b"shop"})])
     shop.mark(0, "f.1", {0: 5})
-    shop.publish("f.1", "rank", 60, b"p")
+    shop.publish("f.1", "rank", 60, b"p", shop.withdrawals("f.1"))
     assert other.read("user", ["1"], ["f.1"])[0].version is None
     assert shop.read("User", ["1"], ["f.1"])[0].version is None
     assert other.marker(0, "f.1") is None
@@ -187,14 +187,16 @@ def test_a_marker_exists_once_made_and_only_rises(store: OnlineStore) -> None:
 
 
 def test_a_population_stands_until_it_is_withdrawn(store: OnlineStore) -> None:
-    store.publish("f.1", "rank", 60, b"first")
-    store.publish("f.1", "rank", 60, b"second")
-    store.publish("f.1", "rank", 120, b"later")
+    store.publish("f.1", "rank", 60, b"first", store.withdrawals("f.1"))
+    store.publish("f.1", "rank", 60, b"second", store.withdrawals("f.1"))
+    store.publish("f.1", "rank", 120, b"later", store.withdrawals("f.1"))
     assert store.population("f.1", "rank", 60) == b"first"
     store.withdraw("f.1", 60)
     assert store.population("f.1", "rank", 60) == b"first"
     assert store.population("f.1", "rank", 120) is None
-    store.publish("f.1", "rank", 10 * HOUR_US, b"next day")
+    store.publish("f.1", "rank", 120, b"of states that were read before", 0)
+    assert store.population("f.1", "rank", 120) is None
+    store.publish("f.1", "rank", 10 * HOUR_US, b"next day", store.withdrawals("f.1"))
     assert store.population("f.1", "rank", 60) is None
 
 
@@ -203,7 +205,7 @@ def test_a_dropped_field_is_gone_and_others_stay(make: Maker) -> None:
     first = write("1", {"f.1": b"a", "g.1": b"g"})
     store.write("user", [first])
     store.mark(0, "f.1", {0: 1})
-    store.publish("f.1", "rank", 60, b"p")
+    store.publish("f.1", "rank", 60, b"p", store.withdrawals("f.1"))
     assert elsewhere.read("user", ["1"], ["f.1", "g.1"])[0].blobs == (b"a", b"g")
     store.drop("f.1")
     assert elsewhere.read("user", ["1"], ["f.1", "g.1"])[0].blobs == (None, b"g")

@@ -121,7 +121,7 @@ def test_late_events_withdraw_the_populations_that_they_change(world: World) -> 
     kept = next(member for member in worker.members if member.view.name == "popularity")
     store = world.store()
     for grid_us in (START_US, START_US + MINUTE_US):
-        store.publish(kept.field, "rank_1h", grid_us, b"population")
+        store.publish(kept.field, "rank_1h", grid_us, b"population", store.withdrawals(kept.field))
     event = {"event_id": "late", "user_id": 1, "item_id": "a", "at": "2026-01-01T00:00:30Z"}
     world.topic.put(-1, event, START_US + 2 * MINUTE_US)
     drain(worker)
