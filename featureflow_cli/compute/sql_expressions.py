@@ -100,7 +100,14 @@ _CALLS = {
     "epoch_us": "epoch_us",
 }
 _COMPARISONS = {"eq": "=", "ne": "<>", "lt": "<", "le": "<=", "gt": ">", "ge": ">="}
-_INTEGERS = {"add": "({} + {})", "sub": "({} - {})", "mul": "({} * {})", "neg": "(-{})", "abs": "abs({})"}
+_ARITHMETIC = {
+    "add": "{} + {}",
+    "sub": "{} - {}",
+    "mul": "{} * {}",
+    "mod": "{} % {}",
+    "neg": "0 - {}",  # the negative of the smallest BIGINT, where it is a constant, would be a HUGEINT
+    "abs": "abs({})",
+}
 
 
 def _compare(sign: str, args: Sequence[str], types: Sequence[ColumnType]) -> str:
@@ -160,12 +167,7 @@ def _arithmetic(expr: Expr, args: list[str]) -> str:
         factor = expr.args[0].type
         wide = decimal_type(max(NARROW_PRECISION + 1, factor.precision), factor.scale)
         args = [f"CAST({args[0]} AS {sql_type(wide)})", args[1]]
-    tried = f"TRY({_INTEGERS[expr.op].format(*args)})"
-    return tried if expr.type.name == "int64" else f"TRY_CAST({tried} AS {sql_type(expr.type)})"
-
-
-def _mod(expr: Expr, args: list[str]) -> str:
-    tried = f"TRY({args[0]} % {args[1]})"
+    tried = f"TRY({_ARITHMETIC[expr.op].format(*args)})"
     return tried if expr.type.name == "int64" else f"TRY_CAST({tried} AS {sql_type(expr.type)})"
 
 
@@ -226,7 +228,7 @@ _SPECIAL: dict[str, Callable[[Expr, list[str]], str]] = {
     "mul": _arithmetic,
     "neg": _arithmetic,
     "abs": _arithmetic,
-    "mod": _mod,
+    "mod": _arithmetic,
     "floor": _rounded,
     "ceil": _rounded,
     "round": _rounded,
