@@ -21,7 +21,7 @@ import pyarrow.compute as pc
 
 from featureflow_cli.compute.codes import NO_TEXTS, Ints, merge_texts
 from featureflow_cli.compute.state import NO_CELLS, Cells, States, concat, sort, with_texts
-from featureflow_cli.compute.views import Key, View
+from featureflow_cli.compute.views import Key, StateColumn, View
 from featureflow_cli.compute.windows import BEGINNING_US
 from featureflow_cli.errors import FeatureflowError
 
@@ -261,45 +261,41 @@ def _decode_alike(
         (_PLAIN[wide], plain, head["plain"]),
         (_KEYED[wide], keyed, head["keyed"]),
     ):
+        if not records_bytes:
+            continue
         records = np.frombuffer(records_bytes, kind)
         place = np.repeat(np.arange(len(blobs)), counts)
-        order = np.argsort(records["column"], kind="stable")
-        cuts = np.searchsorted(records["column"][order], np.arange(len(view.columns) + 1))
+        if len(blobs) > 1:  # a blob's own records are sorted by column already
+            order = np.argsort(records["column"], kind="stable")
+            records, place = records[order], place[order]
+        cuts = np.searchsorted(records["column"], np.arange(len(view.columns) + 1)).tolist()
+        base = text_base[place] if len(texts) else None
+        every = _cells(records, states[place], unit)
         for index, column in enumerate(view.columns):
-            rows = order[cuts[index] : cuts[index + 1]]
-            if len(rows):
-                cells.append(
-                    (
-                        index,
-                        _cells(
-                            column.is_text, column.key, records[rows], place[rows], states, text_base, unit
-                        ),
-                    )
-                )
+            rows = slice(cuts[index], cuts[index + 1])
+            if rows.start < rows.stop:
+                some = every.take(rows)
+                if column.is_text and base is not None:
+                    some = _moved(some, column, base[rows])
+                cells.append((index, some))
     return cells, texts, header
 
 
-def _cells(
-    is_text: bool,
-    key: Key,
-    records: npt.NDArray[np.void],
-    place: Ints,
-    states: Ints,
-    text_base: Ints,
-    unit: int,
-) -> Cells:
-    stored = records["tile"].astype(np.int64)
-    beginning = np.iinfo(records.dtype["tile"]).min
-    tile = np.where(stored == beginning, BEGINNING_US, stored * unit)
-    value = records["value"].astype(np.int64)
+def _cells(records: npt.NDArray[np.void], state: Ints, unit: int) -> Cells:
+    """Records as cells, text codes still counting within their blobs."""
+    stored = records["tile"]
+    beginning = np.iinfo(stored.dtype).min
+    tile = np.where(stored == beginning, BEGINNING_US, stored.astype(np.int64) * unit)
     has_key = records.dtype.names is not None and "key" in records.dtype.names
-    keys = records["key"].astype(np.int64) if has_key else np.zeros(len(place), np.int64)
-    if is_text:
-        if key is Key.CODE:
-            keys = keys + text_base[place]
-        else:
-            value = value + text_base[place]
-    return Cells(states[place], tile, keys, value)
+    keys = records["key"].astype(np.int64) if has_key else np.zeros(len(state), np.int64)
+    return Cells(state, tile, keys, records["value"].astype(np.int64))
+
+
+def _moved(cells: Cells, column: StateColumn, by: Ints) -> Cells:
+    """The cells of a text column with their codes moved up, each by its own `by`."""
+    if column.key is Key.CODE:
+        return Cells(cells.state, cells.tile, cells.key + by, cells.value)
+    return Cells(cells.state, cells.tile, cells.key, cells.value + by)
 
 
 def _texts(lengths: npt.NDArray[np.uint32], text: bytes) -> Any:

@@ -17,7 +17,7 @@ from featureflow_cli.compute.partials import Keyed, Listed, Partials, Scalars
 from featureflow_cli.compute.ranking import Populations, rank
 from featureflow_cli.compute.state import NEVER_US, Cells, States, moment_of
 from featureflow_cli.compute.views import Feature, Key, Merge, StateColumn, View
-from featureflow_cli.compute.windows import BEGINNING_US, default_resolution, window_start
+from featureflow_cli.compute.windows import BEGINNING_US, Window, default_resolution, window_start
 
 
 @dataclass(frozen=True)
@@ -37,6 +37,7 @@ def read(
     present = is_present(view, newest, as_of_us)
     if view.latest:
         return _read_latest(view, states, present, newest)
+    starts = {window: _starts(window, as_of_us) for window in {feature.window for feature in view.features}}
     answers = {}
     for feature in view.features:
         if only is not None and feature.name not in only:
@@ -44,7 +45,7 @@ def read(
         if feature.aggregation == "rank":
             answers[feature.name] = _read_rank(view, feature, states, as_of_us, present, populations)
         else:
-            sides = partials(view, feature, states, window_starts(feature, as_of_us))
+            sides = partials(view, feature, states, starts[feature.window])
             answers[feature.name] = answer(view, feature, sides, as_of_us, present, states.texts)
     return Read(answers, present, newest)
 
@@ -55,16 +56,19 @@ def is_present(view: View, newest_us: Ints, t_us: Ints) -> Bools:
     if view.ttl_us is None:
         return known
     start: Ints = window_start(t_us, view.ttl_us, default_resolution(view.ttl_us))
-    for feature in view.features:
-        start = np.minimum(start, window_starts(feature, t_us))
+    for window in {feature.window for feature in view.features}:
+        start = np.minimum(start, _starts(window, t_us))
     return known & (newest_us >= start)
 
 
 def window_starts(feature: Feature, t_us: Ints) -> Ints:
-    width_us = feature.window.width_us
-    if width_us is None:
+    return _starts(feature.window, t_us)
+
+
+def _starts(window: Window, t_us: Ints) -> Ints:
+    if window.width_us is None:
         return np.full(len(t_us), BEGINNING_US, np.int64)
-    return window_start(t_us, width_us, feature.window.resolution_us)
+    return window_start(t_us, window.width_us, window.resolution_us)
 
 
 def partials(
@@ -114,12 +118,15 @@ def _runs(major: Ints, minor: Ints | None = None) -> Ints:
 
 def _scalars(column: StateColumn, cells: Cells, count: int) -> Scalars:
     value, held = np.zeros(count, np.int64), np.zeros(count, np.bool_)
-    starts = _runs(cells.state)
-    if len(starts):
+    if len(cells):
+        starts = _runs(cells.state) if count > 1 else _FIRST
         owner = cells.state[starts]
         held[owner] = True
         value[owner] = _reduced(column.merge, cells.value, starts)
     return Scalars(value, held)
+
+
+_FIRST = np.zeros(1, np.int64)
 
 
 def _reduced(merge: Merge, value: Ints, starts: Ints) -> Ints:

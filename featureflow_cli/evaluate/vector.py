@@ -10,6 +10,7 @@ from time import perf_counter
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
 from featureflow_cli.compute.codec import Ends, decode
 from featureflow_cli.compute.codes import Ints
@@ -172,40 +173,42 @@ class Reader:
     def _vectors(
         self, rows: Sequence[Mapping[str, Value]], reads: Mapping[str, Read], moments: Ints
     ) -> list[Vector]:
-        columns = {
-            (each.alias, name): values_of(answer.values)
-            for each in self.service.views
-            for name, answer in reads[each.alias].answers.items()
-        }
+        """The columns of the views' answers turned into rows, on-demand features computed for each."""
+        outputs: dict[str, list[Value]] = {}
+        readable: dict[str, list[Value]] = {}
+        reasons: list[tuple[str, Ints]] = []
+        for each in self.service.views:
+            for name, answer in reads[each.alias].answers.items():
+                column = values_of(answer.values)
+                readable[f"{each.view.name}.{name}"] = column
+                if name in each.features:
+                    outputs[f"{each.alias}__{name}"] = column
+                    if answer.reason is not None and answer.reason.any():
+                        reasons.append((f"{each.alias}__{name}", answer.reason))
+        known = {alias: _statuses(found, moments) for alias, found in reads.items()}
         vectors = []
         for place, (row, as_of) in enumerate(zip(rows, moments.tolist(), strict=True)):
-            features: dict[str, Value] = {}
-            status, reasons, ages = {}, {}, {}
-            readable: dict[str, Value] = {**row, "as_of": as_of}
-            for each in self.service.views:
-                found = reads[each.alias]
-                status[each.alias], age = status_of(found, place, as_of)
-                if age is not None:
-                    ages[each.alias] = age
-                for name, answer in found.answers.items():
-                    value = columns[each.alias, name][place]
-                    readable[f"{each.view.name}.{name}"] = value
-                    if name in each.features:
-                        features[f"{each.alias}__{name}"] = value
-                        if answer.reason is not None and answer.reason[place]:
-                            reasons[f"{each.alias}__{name}"] = REASONS[int(answer.reason[place])]
-            for feature, evaluate in self._on_demand:
-                features[feature.name] = on_demand_value(feature, evaluate, readable)
-            vectors.append(Vector(features, status, reasons, ages, as_of))
+            features = {name: column[place] for name, column in outputs.items()}
+            if self._on_demand:
+                seen = {**row, "as_of": as_of, **{name: column[place] for name, column in readable.items()}}
+                for feature, evaluate in self._on_demand:
+                    features[feature.name] = on_demand_value(feature, evaluate, seen)
+            status = {alias: texts[place] for alias, (texts, _) in known.items()}
+            ages = {alias: age for alias, (_, each) in known.items() if (age := each[place]) is not None}
+            why = {name: REASONS[int(reason[place])] for name, reason in reasons if reason[place]}
+            vectors.append(Vector(features, status, why, ages, as_of))
         return vectors
 
 
-def status_of(found: Read, place: int, as_of_us: int) -> tuple[str, int | None]:
-    """(status, age in microseconds or None) of one row of one view."""
-    newest = int(found.newest_us[place])
-    if newest == NEVER_US:
-        return "unknown", None
-    return "present" if found.present[place] else "expired", as_of_us - newest
+def _statuses(found: Read, moments: Ints) -> tuple[list[str], list[int | None]]:
+    """(status, age in microseconds or None) of each row of one view."""
+    newest, present = found.newest_us.tolist(), found.present.tolist()
+    texts = [
+        "unknown" if at == NEVER_US else "present" if here else "expired"
+        for at, here in zip(newest, present, strict=True)
+    ]
+    ages = [None if at == NEVER_US else t - at for at, t in zip(newest, moments.tolist(), strict=True)]
+    return texts, ages
 
 
 def on_demand_value(
@@ -217,8 +220,6 @@ def on_demand_value(
 
 def values_of(column: Any) -> list[Value]:
     """An Arrow column as `spec.types.Value`s: moments as integers, lists as tuples."""
-    import pyarrow as pa
-
     kind = column.type
     if pa.types.is_timestamp(kind):
         return column.cast(pa.int64()).to_pylist()  # type: ignore[no-any-return]
