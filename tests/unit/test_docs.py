@@ -58,3 +58,12 @@ def test_every_aggregation_and_option_of_a_feature_is_on_the_page_of_the_yaml() 
     page = (CHECKOUT / "docs/yaml.md").read_text()
     options = set(Feature.model_fields) - set(AGGREGATIONS) - {"name"}
     assert [name for name in (*AGGREGATIONS, *sorted(options)) if not re.search(rf"`{name}\b", page)] == []
+
+
+def test_every_file_that_the_architecture_names_is_there() -> None:
+    """`spec/models.py`, `spec/check_*.py`, `sources/`: in the package, or in the checkout itself."""
+    page = (CHECKOUT / "ARCHITECTURE.md").read_text()
+    named = set(re.findall(r"`((?:[a-z_*]+/)+(?:[a-z_*]+\.[a-z]+)?|[a-z_]+\.py)`", page))
+    assert len(named) > 20
+    roots = (CHECKOUT, CHECKOUT / "featureflow_cli", CHECKOUT / "featureflow_cli/compute")
+    assert [name for name in sorted(named) if not any(any(root.glob(name)) for root in roots)] == []
