@@ -55,6 +55,7 @@ def apply(
 
     Example: featureflow apply -y
     """
+    from featureflow_cli.apply.author import author
     from featureflow_cli.apply.execute import execute
     from featureflow_cli.plan.explain import plan_json
 
@@ -68,7 +69,7 @@ def apply(
         return
     if not yes:
         _ask(as_json)
-    applied = execute(project, made, applied_by=_who(), report=lambda line: say(f"  done: {line}"))
+    applied = execute(project, made, applied_by=author(), report=lambda line: say(f"  done: {line}"))
     if as_json:
         show_json({"applied_version": applied.version, **plan_json(made)})
     else:
@@ -93,15 +94,3 @@ def _render(made: "Plan", as_json: bool) -> None:
     for line in plan_lines(made):
         sign = line.strip()[:2].strip()
         show(style(line, COLOURS[sign]) if sign in COLOURS else line)
-
-
-def _who() -> str:
-    """Who applies, for the history: `ann@laptop`."""
-    import getpass
-    import platform
-
-    try:
-        user = getpass.getuser()
-    except (KeyError, OSError):  # a container's user need not have a name
-        user = "unknown"
-    return f"{user}@{platform.node() or 'unknown'}"

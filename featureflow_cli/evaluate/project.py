@@ -106,7 +106,7 @@ class Project:
             if build.status == "serving":
                 view = self.repo.views.get(build.view)
                 if view is None or view.fingerprint != build.fingerprint:
-                    view = self._repo_at(build.version).views[build.view]
+                    view = self.repo_at(build.version).views[build.view]
                 found[build.view] = (view, build)
         return found
 
@@ -227,7 +227,7 @@ class Project:
 
         return OfflineLog(self.log_path(source), repo.sources[source], meaning_order=version)
 
-    def _repo_at(self, version: int) -> "Repo":
+    def repo_at(self, version: int) -> "Repo":
         """An earlier version's definitions, compiled once: they never change."""
         if version not in self._repos:
             self._repos[version] = self._compile_applied(self.registry.at(version))
