@@ -37,7 +37,7 @@ def read(
     present = is_present(view, newest, as_of_us)
     if view.latest:
         return _read_latest(view, states, present, newest)
-    starts = {window: _starts(window, as_of_us) for window in {feature.window for feature in view.features}}
+    starts = {(each.width_us, each.resolution_us): _starts(each, as_of_us) for each in view.windows}
     answers = {}
     for feature in view.features:
         if only is not None and feature.name not in only:
@@ -45,7 +45,8 @@ def read(
         if feature.aggregation == "rank":
             answers[feature.name] = _read_rank(view, feature, states, as_of_us, present, populations)
         else:
-            sides = partials(view, feature, states, starts[feature.window])
+            start = starts[feature.window.width_us, feature.window.resolution_us]
+            sides = partials(view, feature, states, start)
             answers[feature.name] = answer(view, feature, sides, as_of_us, present, states.texts)
     return Read(answers, present, newest)
 
@@ -56,7 +57,7 @@ def is_present(view: View, newest_us: Ints, t_us: Ints) -> Bools:
     if view.ttl_us is None:
         return known
     start: Ints = window_start(t_us, view.ttl_us, default_resolution(view.ttl_us))
-    for window in {feature.window for feature in view.features}:
+    for window in view.windows:
         start = np.minimum(start, _starts(window, t_us))
     return known & (newest_us >= start)
 
@@ -87,7 +88,7 @@ def _side(
 ) -> Partials:
     first = columns[0]
     seen = [_seen(column, some, start_us, end_us) for column, some in zip(columns, cells, strict=True)]
-    if first.merge in {Merge.NEWEST, Merge.OLDEST}:
+    if first.merge is Merge.NEWEST or first.merge is Merge.OLDEST:
         return _listed(first, seen[0])
     if first.merge is Merge.DECAY:
         return Keyed(seen[0].state, seen[0].key, (seen[0].value,))
@@ -132,7 +133,7 @@ _FIRST = np.zeros(1, np.int64)
 def _reduced(merge: Merge, value: Ints, starts: Ints) -> Ints:
     if merge is Merge.FSUM:
         return np.add.reduceat(value.view(np.float64), starts).view(np.int64)
-    ufunc = {Merge.SUM: np.add, Merge.MIN: np.minimum, Merge.MAX: np.maximum}[merge]
+    ufunc = np.add if merge is Merge.SUM else np.minimum if merge is Merge.MIN else np.maximum
     return np.asarray(ufunc.reduceat(value, starts), np.int64)
 
 

@@ -6,6 +6,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
+from functools import cached_property
 
 from featureflow_cli.compute.windows import Window
 from featureflow_cli.spec.expressions import Expr
@@ -168,6 +169,11 @@ class View:
     def outputs(self) -> tuple[tuple[str, ColumnType], ...]:
         """Names and types of what the view answers, in declared order."""
         return self.latest or tuple((feature.name, feature.type) for feature in self.features)
+
+    @cached_property
+    def windows(self) -> tuple[Window, ...]:
+        """The distinct windows of its features."""
+        return tuple(dict.fromkeys(feature.window for feature in self.features))
 
 
 @dataclass(frozen=True)

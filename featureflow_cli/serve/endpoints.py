@@ -31,6 +31,7 @@ class Endpoints:
         self.metrics = metrics
         self.threads = ThreadPoolExecutor(limits.threads, thread_name_prefix="read")
         self.worlds = Worlds(project, self.threads, metrics.store_read)
+        self.worlds.now.warm()
         metrics.version(self.worlds.now.version)
         self._project = project
         self._looked_s = monotonic()

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from featureflow_cli.compute.selecting import named, select
 from featureflow_cli.compute.views import Repo, Service, View
-from featureflow_cli.errors import NotFound, UsageError, did_you_mean
+from featureflow_cli.errors import NotFound, StoreUnavailable, UsageError, did_you_mean
 from featureflow_cli.evaluate.project import Project
 from featureflow_cli.evaluate.spelling import Spelling, spellings
 from featureflow_cli.evaluate.vector import Reader
@@ -91,6 +91,15 @@ class World:
         if name not in self.repo.entities:
             message = f"no entity is named '{name}'"
             raise UnknownEntity(message, hint=did_you_mean(name, self.repo.entities), at="entity")
+
+    def warm(self) -> None:
+        """Read nobody once by every service, so that no request pays for what is loaded at first use."""
+        for name in self.repo.services:
+            try:
+                reader = self.service(name).reader
+                reader.read([dict.fromkeys([*reader.expected.keys, *reader.expected.request])], self.clock())
+            except StoreUnavailable:
+                continue  # not built yet; requests will be told
 
     def _served(self, service: Service) -> Served:
         reader = Reader(self.store, service, self.serving, self.store_seconds)
