@@ -1,13 +1,11 @@
 """Ranks at many moments at once: the populations of all grid points asked for, and the rows' places in them."""
 
 import numpy as np
-import pyarrow as pa
 
-from featureflow_cli.compute.answering import settle
 from featureflow_cli.compute.codes import Bools, Ints
 from featureflow_cli.compute.partials import Answer
 from featureflow_cli.compute.ranges import Moments, Timeline, partials, side_texts
-from featureflow_cli.compute.ranking import members, place
+from featureflow_cli.compute.ranking import members, place, settle_ranks
 from featureflow_cli.compute.reading import window_starts
 from featureflow_cli.compute.views import Feature, View
 
@@ -33,7 +31,7 @@ def rank_rows(view: View, feature: Feature, timeline: Timeline, asked: Moments, 
         ranks[mine], answered[mine], held[mine] = _rank_chunk(
             view, feature, timeline, asked.entity[mine], grid[mine], some
         )
-    return settle(pa.array(ranks, pa.float64(), mask=~answered), feature, ~held, present, None)
+    return settle_ranks(feature, ranks, answered, held, present)
 
 
 def _rank_chunk(

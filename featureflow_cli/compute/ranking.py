@@ -16,7 +16,7 @@ import pyarrow as pa
 from featureflow_cli.compute.aggregations import AGGREGATIONS, Asked
 from featureflow_cli.compute.answering import operand_type, settle, side_doubles
 from featureflow_cli.compute.codes import Bools, Doubles, Ints
-from featureflow_cli.compute.partials import Answer, Partials
+from featureflow_cli.compute.partials import NO_REASON, OVERFLOW, Answer, Partials
 from featureflow_cli.compute.views import Feature, View
 
 _EXACT = Context(prec=76)
@@ -88,21 +88,27 @@ def rank(
     for grid in np.unique(grid_us[found.known]).tolist():
         rows = np.flatnonzero(found.known & (grid_us == grid))
         ranks[rows], answered[rows] = place(feature, found.values[rows], populations(feature, grid).values)
-    return settle(pa.array(ranks, pa.float64(), mask=~answered), feature, ~found.held, present, None)
+    return settle_ranks(feature, ranks, answered, found.held, present)
+
+
+def settle_ranks(feature: Feature, ranks: Doubles, answered: Bools, held: Bools, present: Bools) -> Answer:
+    """The answer of ranks: a share too large for a double (of a tiny largest) is null, an overflow."""
+    finite = np.isfinite(ranks)
+    reason = None if finite.all() else np.where(finite, NO_REASON, OVERFLOW)
+    return settle(pa.array(ranks, pa.float64(), mask=~answered | ~finite), feature, ~held, present, reason)
 
 
 def place(feature: Feature, values: Any, ordered: Any) -> tuple[Doubles, Bools]:
-    """(rank of each value in the population `ordered`, whether it has one)."""
+    """(rank of each value in the population `ordered`, whether it has one); a share may be infinite."""
     none = np.zeros(len(values), np.bool_)
     if not len(ordered):
         return np.zeros(len(values)), none
     if feature.method == "share_of_max":
         largest = float(ordered[-1])
-        return (
-            (np.asarray(values, np.float64) / largest, ~none)
-            if largest > 0
-            else (np.zeros(len(values)), none)
-        )
+        if largest <= 0:
+            return np.zeros(len(values)), none
+        with np.errstate(over="ignore"):
+            return np.asarray(values, np.float64) / largest, ~none
     below = np.searchsorted(ordered, values, side="left")
     return below / max(len(ordered) - 1, 1), ~none
 

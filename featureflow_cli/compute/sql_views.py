@@ -14,6 +14,7 @@ from featureflow_cli.compute.sql_aggregates import (
     comment,
     double_sql,
     feature_sql,
+    finite,
     keyed_sql,
     over_nothing,
     prepared_columns,
@@ -216,7 +217,7 @@ def _ranking(view: View, rank: Feature, members: str) -> str:
     else:
         value = double_sql("value", _ranked(view, rank).type)
         largest = f"max({value}) OVER (PARTITION BY grid_us)"
-        answer = f"CASE WHEN {largest} > 0 THEN {value} / {largest} END"
+        answer = f"CASE WHEN {largest} > 0 THEN {finite(f'{value} / {largest}')} END"
     return f"SELECT grid_us AS _row, {keys}, {answer} AS answer\nFROM {members}"
 
 

@@ -60,11 +60,11 @@ def labels(
     """
     repo = compiled(draw(definitions() if written is None else written))
     several = draw(st.lists(moments(), min_size=1, max_size=3, unique=True))
-    least = draw(st.sampled_from([0, 8, most // 2]))
-    events = draw(st.lists(rows_of(list(repo.views.values()), several), min_size=least, max_size=most))
+    event = rows_of(list(repo.views.values()), several)
     if within_us:
-        tied = st.builds(lambda t_us, ago: t_us - ago, st.sampled_from(several), st.sampled_from(within_us))
-        events = [{**event, "ts": draw(tied)} for event in events]
+        tied = st.sampled_from([t_us - ago for t_us in several for ago in within_us])
+        event = st.builds(lambda row, ts: {**row, "ts": ts}, event, tied)
+    events = draw(st.lists(event, min_size=draw(st.sampled_from([0, 8, most // 2])), max_size=most))
     keys = st.fixed_dictionaries({"uid": values_of("uid", INT64), "name": values_of("name", STRING)})
     rows = draw(st.lists(keys, min_size=1, max_size=6))
     t_us = draw(st.lists(st.sampled_from(several), min_size=len(rows), max_size=len(rows)))
