@@ -68,7 +68,7 @@ def _is_there(value: Value) -> bool:
 
 def moments() -> st.SearchStrategy[int]:
     """Moments to read at: on, and just beside, what windows round to."""
-    steps = st.sampled_from([0, 1, -1, 999, HOUR_US, 90 * 60_000_000 + 7, -3 * DAY_US])
+    steps = st.sampled_from([0, 1, -1, 999, 437_000_000, HOUR_US, 90 * 60_000_000 + 7, -3 * DAY_US])
     return st.builds(lambda base, step: base + step, st.sampled_from(BASES_US), steps)
 
 
@@ -104,7 +104,7 @@ def timestamps(several: Sequence[View], read_us: Sequence[int]) -> st.SearchStra
                 }
             for feature in view.features:
                 ends = [t_us, window_start(t_us, 0, feature.refresh_us)] if feature.refresh_us else [t_us]
-                places |= set(ends)
+                places |= {*ends, sum(ends) // len(ends)}
                 if feature.window.width_us is not None:
                     width_us = feature.window.width_us
                     places |= {end - width_us // part for end in ends for part in (1, 2, 3, 7)}
