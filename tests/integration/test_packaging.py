@@ -25,7 +25,7 @@ def _run(*words: str | Path, cwd: Path) -> str:
     return done.stdout
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The bin folder of a fresh virtual environment that has the wheel and what it depends on."""
     here = tmp_path_factory.mktemp("packaging")
@@ -36,14 +36,12 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return here / "venv/bin"
 
 
-def test_init_and_plan_run_from_the_wheel_alone(installed: Path, tmp_path: Path) -> None:
+def test_the_wheel_alone_is_enough(installed: Path, tmp_path: Path) -> None:
+    """It starts and plans a project of each template, knows its version, and ships its types."""
     for template in ("ecommerce", "minimal"):
         _run(installed / "featureflow", "init", template, "--template", template, cwd=tmp_path)
         plan = _run(installed / "featureflow", "-c", template, "plan", cwd=tmp_path)
         assert "user_activity" in plan
-
-
-def test_the_installed_package_knows_its_version_and_types(installed: Path, tmp_path: Path) -> None:
     assert _run(installed / "featureflow", "--version", cwd=tmp_path).startswith("featureflow 0.")
     where = _run(
         installed / "python", "-c", "import featureflow_cli; print(featureflow_cli.__file__)", cwd=tmp_path
