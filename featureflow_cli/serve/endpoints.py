@@ -8,7 +8,7 @@ from time import monotonic
 from starlette.requests import Request
 from starlette.responses import Response
 
-from featureflow_cli.errors import StoreUnavailable
+from featureflow_cli.errors import FeatureflowError, StoreUnavailable
 from featureflow_cli.evaluate.project import Project
 from featureflow_cli.evaluate.spelling import body
 from featureflow_cli.evaluate.vector import Vector
@@ -88,8 +88,8 @@ class Endpoints:
         """200 where every applied view can be read; else 503 and why."""
 
         def check() -> list[str]:
-            world = self.worlds.look()
             try:
+                world = self.worlds.look()
                 lost = world.lost()
             except StoreUnavailable as err:
                 return [err.what]
@@ -112,7 +112,7 @@ class Endpoints:
             await asyncio.sleep(self.limits.look_every_seconds)
             try:
                 await self._look()
-            except StoreUnavailable:
+            except FeatureflowError:
                 continue  # the registry is away: what is known goes on being served
 
     async def _look(self) -> World:
@@ -132,7 +132,7 @@ class Endpoints:
             fresh = await self._look()
             if fresh is world:
                 raise
-            return await answer(fresh)
+        return await answer(fresh)
 
     async def _read(self, asked: Asked) -> list[Vector]:
         lane = asked.served.lane

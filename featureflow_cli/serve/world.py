@@ -121,7 +121,10 @@ class Worlds:
         self.now = self._look(None)
 
     def look(self) -> World:
-        """The world as it stands; the same object as before where nothing has changed."""
+        """The world as it stands; the same object as before where nothing has changed.
+
+        StoreUnavailable where the registry is away: the world that was known stays.
+        """
         with self._looking:
             self.now = self._look(self.now)
             return self.now
@@ -129,6 +132,9 @@ class Worlds:
     def _look(self, before: World | None) -> World:
         project = self._project
         project.relearn()
+        if before is not None and project.applied_or_none is None:
+            message = "the registry holds nothing any more"
+            raise StoreUnavailable(message, hint="what was applied before goes on being served")
         serving = project.serving()
         if before is not None and project.applied == before.applied and serving == before.serving:
             return before

@@ -56,6 +56,18 @@ def test_a_store_that_is_away_is_503_at_once_and_back_by_itself(own: Shop):
         assert server.vector({**ASKED, "as_of": "2026-04-20T00:00:00Z"}).json() == before.json()
 
 
+def test_a_registry_that_is_away_changes_nothing_for_those_who_read(own: Shop):
+    registry, away = own.root / "data/registry.db", own.root / "data/away.db"
+    with Server(own.root) as server:
+        registry.rename(away)
+        assert server.http.get("/ready").status_code == 503
+        assert server.vector(ASKED).status_code == 200
+        away.rename(registry)
+        server.wait(lambda: server.http.get("/ready").status_code == 200)
+        server.process.send_signal(signal.SIGTERM)
+        assert server.process.wait(timeout=20) == 0
+
+
 def test_a_damaged_state_fails_its_own_entity_only(own: Shop):
     known = [each.event["user_id"] for each in own.delivered]
     broken, other = known[0], next(user for user in known if user != known[0])
