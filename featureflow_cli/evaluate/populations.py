@@ -4,6 +4,7 @@ Whoever first needs it evaluates it in bulk and publishes it; a writer that merg
 it would change, so a published population is always that of the states as they stand.
 """
 
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -12,7 +13,7 @@ from featureflow_cli.compute.codec import decode
 from featureflow_cli.compute.ranking import Members, Population, members, population
 from featureflow_cli.compute.reading import partials, window_starts
 from featureflow_cli.compute.views import Feature, View
-from featureflow_cli.errors import UsageError
+from featureflow_cli.errors import StoreUnavailable, UsageError
 from featureflow_cli.online.store import OnlineStore
 from featureflow_cli.times import format_timestamp
 
@@ -45,7 +46,8 @@ class Populations:
         withdrawals = self.store.withdrawals(self.online_field)
         found = self._evaluate(feature, grid_us)
         if is_settled:
-            self.store.publish(self.online_field, feature.name, grid_us, found.encode(), withdrawals)
+            with suppress(StoreUnavailable):  # who may only read keeps it to itself
+                self.store.publish(self.online_field, feature.name, grid_us, found.encode(), withdrawals)
         return found
 
     def _evaluate(self, feature: Feature, grid_us: int) -> Population:
