@@ -64,7 +64,7 @@ def build_dataset(
     if show_sql:
         from featureflow_cli.compute.sql_features import service_sql
 
-        show(service_sql(asked))
+        show(service_sql(asked, drop_cold=cold_start == "drop"))
         return
     if output is None:
         message = "--output is missing: where should the dataset be written?"

@@ -12,6 +12,8 @@ from featureflow_cli.compute.sql_text import literal, quoted, sql_type
 from featureflow_cli.compute.sql_views import LABELS, Ctes, member_ctes
 from featureflow_cli.compute.views import OnDemand, Service, ServiceView, View
 
+_HEADER = "-- ff_xxh64, ff_bucket, ff_midpoint and ff_row_text are registered by featureflow_cli.engines.functions\n"
+
 
 def view_sql(view: View, labels: str, events: str, timestamp: str = "timestamp") -> str:
     """One row a label, in order: the labels' columns, then `view__feature`; null where the view is not present.
@@ -38,7 +40,7 @@ def service_sql(
     """
     columns = ["labels.* EXCLUDE (_row, _t)", *_outputs(service)]
     kept = f"\nWHERE {condition}" if drop_cold and (condition := _warm(service)) else ""
-    return _select(service, labels, relations, timestamp, columns, kept)
+    return _HEADER + _select(service, labels, relations, timestamp, columns, kept)
 
 
 def answers_sql(service: Service, labels: str, relations: Mapping[str, str], timestamp: str) -> str:

@@ -15,6 +15,7 @@ import numpy as np
 import pyarrow as pa
 
 from featureflow_cli.compute import reference
+from featureflow_cli.compute.codes import Ints
 from featureflow_cli.compute.rows import compile_row
 from featureflow_cli.compute.selecting import select
 from featureflow_cli.compute.views import Repo, Service
@@ -23,7 +24,8 @@ from featureflow_cli.errors import DefinitionError, Problem, UsageError
 from featureflow_cli.evaluate.asking import expected_of, typed_row
 from featureflow_cli.evaluate.bootstrap import bootstrap
 from featureflow_cli.evaluate.keeping import Kept
-from featureflow_cli.evaluate.rows import rows_at
+from featureflow_cli.evaluate.rows import Rows, rows_at
+from featureflow_cli.evaluate.sql_rows import rows_by_sql
 from featureflow_cli.evaluate.vector import Reader, on_demand_value, values_of
 from featureflow_cli.online.sqlite import SqliteStore
 from featureflow_cli.plan.applied import Build
@@ -131,6 +133,17 @@ def by_state(engine: Engine, case: Case) -> Mapping[str, Value]:
 
 def by_dataset(engine: Engine, case: Case) -> Mapping[str, Value]:
     """The training path: one label row, joined point in time."""
+    return _joined(engine, case, rows_at)
+
+
+def by_sql(engine: Engine, case: Case) -> Mapping[str, Value]:
+    """The plain SQL that `build-dataset --show-sql` prints."""
+    return _joined(engine, case, rows_by_sql)
+
+
+def _joined(
+    engine: Engine, case: Case, evaluate: Callable[[Engine, Service, dict[str, str], pa.Table, Ints], Rows]
+) -> Mapping[str, Value]:
     relations = {}
     for number, (source, rows) in enumerate(case.events.items()):
         relations[source] = f"given_{number}"
@@ -138,16 +151,17 @@ def by_dataset(engine: Engine, case: Case) -> Mapping[str, Value]:
     labels = pa.table(
         {name: pa.array([value], arrow_type(kind)) for (name, kind), value in _typed(case)},
     )
-    rows = rows_at(engine, case.service, relations, labels, np.array([case.moment_us], np.int64))
+    found = evaluate(engine, case.service, relations, labels, np.array([case.moment_us], np.int64))
     for relation in relations.values():
         engine.unregister(relation)
-    return {name: values_of(column)[0] for name, column in rows.columns.items()}
+    return {name: values_of(column)[0] for name, column in found.columns.items()}
 
 
 EVALUATORS: tuple[tuple[str, Evaluator], ...] = (
     ("reference", by_reference),
     ("state", by_state),
     ("dataset", by_dataset),
+    ("sql", by_sql),
 )
 
 

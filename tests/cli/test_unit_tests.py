@@ -54,7 +54,7 @@ def test_tests_run_on_what_is_written_without_any_store(tested: Bank):
         "ok    a card without payments is unknown",
         "ok    a share is on demand",
         "ok    ranks compare shops",
-        "4 passed, 0 failed, each by reference, state, dataset",
+        "4 passed, 0 failed, each by reference, state, dataset, sql",
     ]
     assert not (tested.root / "data").exists()
 
@@ -68,7 +68,7 @@ def test_a_wrong_expectation_fails_with_what_was_given(tested: Bank):
     assert done.stdout.splitlines() == [
         "FAIL  only the last day counts",
         "        card_spending__spent_24h: expected 0.11, got 0.10",
-        "0 passed, 1 failed, each by reference, state, dataset",
+        "0 passed, 1 failed, each by reference, state, dataset, sql",
     ]
     report = json.loads(tested("test", "--json").stdout)
     assert (report["passed"], report["failed"]) == (3, 1)
