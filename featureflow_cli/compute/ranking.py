@@ -93,9 +93,9 @@ def rank(
 
 def settle_ranks(feature: Feature, ranks: Doubles, answered: Bools, held: Bools, present: Bools) -> Answer:
     """The answer of ranks: a share too large for a double (of a tiny largest) is null, an overflow."""
-    finite = np.isfinite(ranks)
-    reason = None if finite.all() else np.where(finite, NO_REASON, OVERFLOW)
-    return settle(pa.array(ranks, pa.float64(), mask=~answered | ~finite), feature, ~held, present, reason)
+    infinite = answered & ~np.isfinite(ranks)
+    reason = np.where(infinite, OVERFLOW, NO_REASON) if infinite.any() else None
+    return settle(pa.array(ranks, pa.float64(), mask=~answered | infinite), feature, ~held, present, reason)
 
 
 def place(feature: Feature, values: Any, ordered: Any) -> tuple[Doubles, Bools]:
