@@ -44,6 +44,10 @@ def entity_id(keys: tuple[Value, ...]) -> str:
 
 
 def _encoded(array: Any) -> list[str]:
+    if pa.types.is_timestamp(array.type):
+        array = array.cast(pa.int64())  # as values are: microseconds, and days
+    elif pa.types.is_date(array.type):
+        array = array.cast(pa.int32())
     texts = array.cast(pa.string())
     if pa.types.is_string(array.type) and pc.any(pc.match_substring_regex(texts, _UNSAFE)).as_py():
         return [quote(text, safe="") for text in texts.to_pylist()]

@@ -2,12 +2,11 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from decimal import Decimal
 
 from featureflow_cli.compute.views import Service
 from featureflow_cli.errors import NotFound, UsageError, did_you_mean
+from featureflow_cli.sources.literals import MAX_INT64, MIN_INT64, Misfit, fit_json
 from featureflow_cli.spec.types import ColumnType, Value
-from featureflow_cli.times import parse_timestamp
 
 Row = Mapping[str, object]
 """Join keys and request columns by name, as JSON or the command line spells them."""
@@ -63,34 +62,11 @@ class UnknownKey(NotFound):
 
 
 def typed_value(written: object, column_type: ColumnType, at: str) -> Value:
-    """A JSON or command-line value as `column_type`; UsageError where it does not fit."""
-    if written is None:
-        return None
-    if type(written) is int and column_type.name == "int64" and -(2**63) <= written < 2**63:
+    """A JSON or command-line value as `column_type`, by the rule that events follow; UsageError where it misfits."""
+    if type(written) is int and column_type.name == "int64" and MIN_INT64 <= written <= MAX_INT64:
         return written
-    text = written if isinstance(written, str) else str(written)
     try:
-        if isinstance(written, bool) != (column_type.name == "bool") and not isinstance(written, str):
-            raise ValueError(text)
-        if column_type.name == "int64":
-            number = int(Decimal(text))
-            if number != Decimal(text) or not -(2**63) <= number < 2**63:
-                raise ValueError(text)
-            return number
-        if column_type.name == "double":
-            return float(text)
-        if column_type.name == "decimal":
-            exact = Decimal(text).quantize(Decimal(1).scaleb(-column_type.scale))
-            if exact != Decimal(text):
-                raise ValueError(text)
-            return exact
-        if column_type.name == "bool":
-            return {"true": True, "false": False}[text.lower()]
-        if column_type.name == "timestamp":
-            return parse_timestamp(text)
-        if column_type.name == "string" and not isinstance(written, dict | list):
-            return text
-    except (ValueError, ArithmeticError, KeyError):
-        pass
-    message = f"'{at}' is {column_type}: {text[:80]!r} does not fit"
-    raise UsageError(message, at=at)
+        return fit_json(written, column_type)
+    except Misfit as err:
+        message = f"'{at}' is {column_type}: {str(written)[:80]!r} does not fit"
+        raise UsageError(message, at=at) from err

@@ -34,15 +34,17 @@ class Kept:
 def expires_us(view: View, newest_us: Ints, now_us: int) -> Ints | None:
     """When each blob may go (design.md 5 [expiry]); None: never.
 
-    At least ttl, one rung of it and the allowed future after the later of its newest event and now; and
-    ttl/60 more, by which stores may put off the renewal.
+    At least ttl, the coarsest rung and the allowed future after the later of its newest event and now; and
+    ttl/60 more, by which stores may put off the renewal. A rank's refresh is such a rung: a population is read
+    until the next grid point, and has to find all its members until then.
     """
     if view.ttl_us is None:
         return None
     rungs = [
         resolution for column in view.columns for width, resolution in column.horizons if width is not None
     ]
-    rung_us = max([default_resolution(view.ttl_us), *rungs])
+    refreshes = [feature.refresh_us for feature in view.features]
+    rung_us = max([default_resolution(view.ttl_us), *rungs, *refreshes])
     kept_us = view.ttl_us + rung_us + view.source.allowed_future_us + view.ttl_us // 60
     return np.maximum(newest_us, now_us) + kept_us
 

@@ -33,9 +33,9 @@ def feast_request(world: World, text: bytes, max_rows: int) -> FeastAsked:
     """POST /get-online-features; request data of on-demand features may come among the entities."""
     body = read_json(text, KEYS)
     service, features = body.get("feature_service"), body.get("features") or None
-    if service is not None:
+    if isinstance(service, str):
         served = world.service(service)
-    elif isinstance(features, list) and all(isinstance(name, str) for name in features):
+    elif service is None and isinstance(features, list) and all(isinstance(name, str) for name in features):
         served = world.features(tuple(features))
     else:
         message = "name one 'feature_service' or some 'features'"

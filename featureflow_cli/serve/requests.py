@@ -101,7 +101,13 @@ def path_request(world: World, entity: str, id: str | None, query: Sequence[tupl
     said: dict[str, list[str]] = {}
     for name, value in query:
         said.setdefault(name, []).append(value)
+    if id is not None and keys[0] in said:
+        message = f"'{keys[0]}' stands in the path and in the query"
+        raise UsageError(message, at=keys[0])
     row |= {name: values[-1] for name, values in said.items() if name not in {"service", "features", "as_of"}}
+    if "service" in said and "features" in said:
+        message = "name one 'service' or some 'features'"
+        raise UsageError(message, at="service")
     if "service" in said:
         served = world.service(said["service"][-1])
     elif "features" in said:

@@ -115,7 +115,12 @@ def sampled(project: Project, service: Service, count: int, seed: int) -> list[K
 def key_of(id: str, keys: Sequence[JoinKey]) -> Key:
     """The join keys that a store's id spells."""
     parts = [unquote(part) for part in id.split(",")]
-    return {key.name: typed_value(part, key.type, key.name) for key, part in zip(keys, parts, strict=True)}
+    return {
+        key.name: int(part)
+        if key.type.name in {"timestamp", "date"}
+        else typed_value(part, key.type, key.name)
+        for key, part in zip(keys, parts, strict=True)
+    }
 
 
 def check_keys(

@@ -108,6 +108,8 @@ WRONG: list[tuple[str, str, Any]] = [
     ("GET", "/features/user/42?features=user_activity:cart_count", None),
     ("GET", "/features/user/42?service=ranking", None),
     ("GET", "/features/user/42?item=7", None),
+    ("GET", "/features/user/42?user_id=43", None),
+    ("GET", f"/features/user/42?service={SERVICE}&features=user_activity:*", None),
     ("POST", "/features/vector", {"service": "ranking", "entities": {"user_id": 42, "item_id": 7}}),
     (
         "POST",
@@ -143,6 +145,7 @@ WRONG: list[tuple[str, str, Any]] = [
     ),
     ("POST", "/features/batch", {"service": SERVICE, "entities": [{}] * 1_001}),
     ("POST", "/get-online-features", {"feature_service": "ranking", "entities": {"user_id": [1]}}),
+    ("POST", "/get-online-features", {"feature_service": [SERVICE], "entities": {"user_id": [1]}}),
     (
         "POST",
         "/get-online-features",
