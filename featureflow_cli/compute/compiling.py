@@ -28,7 +28,13 @@ from featureflow_cli.compute.windows import EXACT_US, Window, default_resolution
 from featureflow_cli.errors import NotFound
 from featureflow_cli.spec import models
 from featureflow_cli.spec.expressions import Expr, parse
-from featureflow_cli.spec.fingerprints import expanded_name, source_meaning, view_fingerprint, windows_of
+from featureflow_cli.spec.fingerprints import (
+    DEFAULT_MAX_KEYS,
+    expanded_name,
+    source_meaning,
+    view_fingerprint,
+    windows_of,
+)
 from featureflow_cli.spec.types import DOUBLE, TIMESTAMP, ColumnType
 from featureflow_cli.times import (
     DAY_US,
@@ -48,7 +54,6 @@ UNITS_US = {
     "hours": HOUR_US,
     "days": DAY_US,
 }
-DEFAULT_MAX_KEYS = 4096
 FOREVER = Window(None, EXACT_US, models.FOREVER)
 
 
