@@ -28,9 +28,9 @@ def say(text: str) -> None:
     typer.echo(text, err=True)
 
 
-def is_terminal(stream: TextIO) -> bool:
-    """Whether a person is looking at `stream` (never so under CI)."""
-    return stream.isatty() and not os.environ.get("CI")
+def is_terminal(stream: TextIO | None) -> bool:
+    """Whether a person is looking at `stream` (never so under CI; Python has None for a closed one)."""
+    return stream is not None and stream.isatty() and not os.environ.get("CI")
 
 
 def style(text: str, colour: str, stream: TextIO | None = None) -> str:

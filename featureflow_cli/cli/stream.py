@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from featureflow_cli.cli.invocation import invocation
-from featureflow_cli.cli.output import is_terminal, say, show, show_json
+from featureflow_cli.cli.output import is_terminal, say, show, show_json, style
 from featureflow_cli.times import SECOND_US, format_timestamp
 
 if TYPE_CHECKING:
+    from featureflow_cli.errors import StoreUnavailable
     from featureflow_cli.stream.progress import Progress, SourceReport, StreamReport
 
 SHOWN_EVERY_S = 1.0
@@ -45,7 +46,7 @@ def stream(
     }
     shown = _Shown(stop)
     try:
-        report = run(project, once=once, stop=stop, show=shown.show)
+        report = run(project, once=once, stop=stop, show=shown.show, away=shown.away)
     finally:
         shown.clear()
         for number, handler in before.items():
@@ -87,6 +88,11 @@ class _Shown:
         else:
             say(text)
         self._last, self._read = now, read
+
+    def away(self, err: "StoreUnavailable") -> None:
+        """A store is waited for: once it is back, the stream goes on by itself."""
+        self.clear()
+        say(f"{style('waiting:', 'yellow', sys.stderr)} {err}")
 
     def clear(self) -> None:
         if self._held_line:

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 Parameter = bool | int | float | str | None
 BATCH_ROWS = 122_880
 """Rows of a batch: DuckDB's own row group, so that nothing is cut or glued."""
+SHOWN_SQL = 300
+"""Characters of a statement in an error: it may list thousands of files."""
 
 
 class Engine:
@@ -171,14 +173,19 @@ class Engine:
 
 
 def explained(error: Exception, sql: str) -> FeatureflowError:
-    """DuckDB's error as one of ours: what it says, and the statement as the hint."""
+    """DuckDB's error as one of ours: what it says, and how the statement starts as the hint.
+
+    A file that is gone or damaged is a store that does not answer. DuckDB raises the errors of its Parquet
+    decoder as its bare root class.
+    """
     import duckdb
 
-    what = f"DuckDB: {error}"
+    what = "DuckDB: " + " ".join(str(error).partition("\nLINE ")[0].split())
     if isinstance(error, duckdb.OutOfMemoryException):
         return FeatureflowError(
             what, hint="raise `engine.memory_limit` in feature_store.yaml, or ask for less at once"
         )
-    if isinstance(error, duckdb.IOException):
-        return StoreUnavailable(what, hint=sql)
-    return FeatureflowError(what, hint=sql)
+    if ".parquet" in what or type(error) is duckdb.Error:
+        return StoreUnavailable(what, hint="a Parquet file is gone or damaged: put it back from a copy")
+    sql = f"{sql[:SHOWN_SQL]}…" if len(sql) > SHOWN_SQL else sql
+    return (StoreUnavailable if isinstance(error, duckdb.IOException) else FeatureflowError)(what, hint=sql)

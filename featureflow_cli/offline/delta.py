@@ -28,6 +28,7 @@ CHECKPOINT_EVERY = 50
 
 ATTEMPTS = 1000
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
+_STACK = re.compile(r"\n\s*0: \S+")
 Answer = TypeVar("Answer")
 
 
@@ -252,6 +253,7 @@ def reported(root: Path) -> Iterator[None]:
 
 
 def plain(error: Exception) -> str:
-    """An error's text in one line: delta-rs draws a coloured tree of causes."""
-    lines = _COLOUR.sub("", str(error)).replace("↳", "").split("\n")
+    """An error's text in one line: delta-rs draws a coloured tree of causes, and a stack beneath some."""
+    text = _STACK.split(_COLOUR.sub("", str(error)), maxsplit=1)[0]
+    lines = text.replace("↳", "").split("\n")
     return ": ".join(line.strip() for line in lines if line.strip())

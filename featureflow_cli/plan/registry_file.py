@@ -103,6 +103,9 @@ class RegistryFile:
 
     def _migrate(self, connection: sqlite3.Connection) -> None:
         schema = self._schema(connection)
+        if schema == 0 and connection.execute("SELECT count(*) FROM sqlite_master").fetchone() != (0,):
+            what = f"{self.path} is an SQLite file of something else"
+            raise StoreUnavailable(what, hint="set `registry:` in feature_store.yaml to a file of its own")
         for script in MIGRATIONS[schema:]:
             for statement in script.split(";"):
                 connection.execute(statement)  # executescript would commit the transaction

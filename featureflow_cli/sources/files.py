@@ -73,7 +73,7 @@ def check_unchanged(root: Path, file: ListedFile) -> None:
         same = stat.st_size == file.size and _digest(root, file.path, *_seen_at(stat)) == file.digest
     except FileNotFoundError as error:
         message = f"{file.path} is gone, though it is listed and not all of it has been read"
-        raise FeatureflowError(message, hint="put it back as it was", at=file.path) from error
+        raise FeatureflowError(message, hint="put it back as it was") from error
     except OSError as error:
         raise _refused(file.path, error) from error
     if not same:
@@ -81,7 +81,7 @@ def check_unchanged(root: Path, file: ListedFile) -> None:
             f"{file.path} has changed since it was listed ({file.size:,} bytes then, {stat.st_size:,} now)"
         )
         hint = "put it back as it was; new events go into a new file (under a .tmp name until it is whole)"
-        raise FeatureflowError(message, hint=hint, at=file.path)
+        raise FeatureflowError(message, hint=hint)
 
 
 def read(
@@ -184,4 +184,4 @@ def _is_hidden(path: str, literal: set[str]) -> bool:
 
 def _refused(path: str, error: OSError) -> StoreUnavailable:
     message = f"{path} cannot be read: {error.strerror or error}"
-    return StoreUnavailable(message, hint="nothing was passed over; mend it and start again", at=path)
+    return StoreUnavailable(message, hint="nothing was passed over; mend it and start again")

@@ -31,6 +31,7 @@ class Crew:
         self._drop_retired()
         if not self._project.relearn():
             return False
+        self.lose()
         self._ground.close()
         self._ground = Ground(self._project)
         self.workers = self._hire()

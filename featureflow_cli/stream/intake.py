@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from featureflow_cli.compute.views import Source
+from featureflow_cli.errors import FeatureflowError
 from featureflow_cli.plan.manifest import ListedFile
 from featureflow_cli.plan.registry import Registry
 from featureflow_cli.sources import files
@@ -55,8 +56,24 @@ class FileIntake:
         return found
 
     def _open(self, position: int) -> Iterator[RawBatch]:
+        self._check_manifest(position)
         listed = list_new(self._registry, self._root, self._source, self._clock, self._passed())
         return files.read(self._root, listed, self._source, position)
+
+    def _check_manifest(self, position: int) -> None:
+        """FeatureflowError where files were read that the manifest does not list: their offsets are taken.
+
+        Files that a new registry lists would get them, and be passed over as if they had been read.
+        """
+        listed = self._registry.manifest(self._source.name)
+        end = listed[-1].end_offset if listed else 0
+        if position > end:
+            name, registry = self._source.name, self._registry.path
+            what = f"the stores hold events of files of source '{name}' that {registry} does not list"
+            hint = (
+                "put that registry back from a copy; or move both stores away too, and stream from the files"
+            )
+            raise FeatureflowError(what, hint=hint)
 
 
 def _bytes(batch: RawBatch) -> int:

@@ -19,7 +19,7 @@ COMMIT_ROWS = 500_000
 COMMIT_BYTES = 256 * 2**20
 """More than this is committed before the interval is over: it is held in memory until then."""
 ATTEMPTS = 5
-"""How often in a row `--once` takes everything up again before it gives in to a store that is away."""
+"""How often `--once` takes everything up again, with no commit in between, before it gives in to a store."""
 LONGEST_WAIT_S = 5.0
 
 
@@ -35,22 +35,29 @@ def nobody(progress: list[Progress]) -> None:
     """Who watches a stream that nobody watches."""
 
 
+def untold(_: StoreUnavailable) -> None:
+    """Who hears of a store that is away where nobody listens."""
+
+
 def run(
     project: Project,
     *,
     once: bool,
     stop: Stop,
     show: Callable[[list[Progress]], None] = nobody,
+    away: Callable[[StoreUnavailable], None] = untold,
     batch_rows: int = BATCH_ROWS,
 ) -> StreamReport:
     """Stream until `stop` is set or, with `once`, until all that is there is applied and committed.
 
     `show` is handed the counts after every round. A store that is away is waited for (with `once`: for a few
-    seconds), any other error ends the stream; what was decided before it is committed first.
+    seconds; else `away` is told why, once until the next commit), any other error ends the stream; what was
+    decided before it is committed first.
     """
     started_us = project.clock()
     crew = Crew(project)
-    loop = _Loop(crew, once, stop, show, batch_rows, project.clock, project.config.stream.commit_interval)
+    interval_us = project.config.stream.commit_interval
+    loop = _Loop(crew, once, stop, show, away, batch_rows, project.clock, interval_us)
     try:
         loop.run()
     finally:
@@ -61,19 +68,24 @@ def run(
 
 @dataclass
 class _Loop:
-    """The loop's settings, and when which of the slow things was done last (microseconds of the clock)."""
+    """The loop's settings, and when which of the slow things was done last (microseconds of the clock).
+
+    `failures` counts those since the last commit: where one store works and the other is full, rounds succeed
+    until they come to it.
+    """
 
     crew: Crew
     once: bool
     stop: Stop
     show: Callable[[list[Progress]], None]
+    away: Callable[[StoreUnavailable], None]
     batch_rows: int
     clock: Clock
     interval_us: int
     done_us: dict[str, int] = field(default_factory=dict)
+    failures: int = 0
 
     def run(self) -> None:
-        failures = 0
         while not self.stop.is_set():
             try:
                 moved = self._round()
@@ -81,22 +93,27 @@ class _Loop:
                 if not self.crew.learn():
                     raise
                 continue
-            except StoreUnavailable:
-                failures += 1
-                if self.once and failures >= ATTEMPTS:
-                    raise
-                self.crew.lose()
-                self.stop.wait(min(0.1 * 2**failures, LONGEST_WAIT_S))
+            except StoreUnavailable as err:
+                self._wait(err)
                 continue
             except FeatureflowError:
                 self._commit()
                 raise
-            failures = 0
             if not moved:
                 if self.once:
                     return
                 self.stop.wait(POLL_S)
         self._commit()
+
+    def _wait(self, err: StoreUnavailable) -> None:
+        """Forget what rests on the store that is away, and give it time; with `once` it gets a few chances."""
+        self.failures += 1
+        if self.once and self.failures >= ATTEMPTS:
+            raise err
+        if not self.once and self.failures == 1:
+            self.away(err)
+        self.crew.lose()
+        self.stop.wait(min(0.1 * 2**self.failures, LONGEST_WAIT_S))
 
     def _round(self) -> bool:
         """A batch of every partition of every source; whether there was any. All is committed if not."""
@@ -136,6 +153,7 @@ class _Loop:
             worker.commit_offline()
         self.crew.settle()
         self.done_us["commit"] = self.clock()
+        self.failures = 0
 
     def _is_due(self, what: str, every_us: int) -> bool:
         """Whether it was done last so long ago (at the start: now); it is taken to be done now."""

@@ -69,7 +69,12 @@ class Worker:
         return self._lost
 
     def lose(self) -> None:
-        """Forget all that rests on a connection or a snapshot: states, batches, positions [cache, fate]."""
+        """Forget all that rests on a connection or a snapshot: states, batches, positions [cache, fate].
+
+        What was decided and is not in the log is decided again, so it is not counted yet.
+        """
+        for batch in self.pending:
+            self._count(batch, -1)
         self._lost = True
         self.parts, self.pending, self.base = {}, [], None
         self._residents, self._marked = {}, {}
@@ -158,14 +163,15 @@ class Worker:
         end = int(rows.column("_offset")[-1].as_py()) + 1
         return replayed(rows, Span(partition, part.position, end), self.source)
 
-    def _count(self, batch: Batch) -> None:
+    def _count(self, batch: Batch, sign: int = 1) -> None:
         progress = self.progress
         if batch.is_replay:
-            progress.replayed += batch.rows.num_rows
+            progress.replayed += sign * batch.rows.num_rows
         else:
-            progress.accepted += batch.rows.num_rows
-            progress.duplicates += batch.duplicates
-            progress.letters.update(batch.reasons)
+            progress.accepted += sign * batch.rows.num_rows
+            progress.duplicates += sign * batch.duplicates
+            for reason, count in batch.reasons.items():
+                progress.letters[reason] += sign * count
         if batch.newest_us is not None:
             progress.newest_us = max(batch.newest_us, progress.newest_us or batch.newest_us)
 
