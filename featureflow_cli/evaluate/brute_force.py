@@ -61,15 +61,14 @@ def answers(
     keys = [
         label_column(labels, member.join_keys.get(key.name, key.name), key.type) for key in view.join_keys
     ]
-    typed = [values_of(key.take(pa.array(chosen))) for key in keys]
-    found = {}
-    for row, *key in zip(chosen.tolist(), *typed, strict=True):
-        if None in key:
-            continue
-        events = _events(engine, view, relation, key, int(t_us[row]))
-        if events is not None:
-            found[row] = reference.answer(view, events, tuple(key), int(t_us[row]))
-    return found
+    asked = [key.take(pa.array(chosen)) for key in keys]
+    events = _events(engine, view, relation, asked, chosen, t_us[chosen])
+    typed = zip(*map(values_of, asked), strict=True)
+    return {
+        row: reference.answer(view, events.get(row, []), key, int(t_us[row]))
+        for row, key in zip(chosen.tolist(), typed, strict=True)
+        if None not in key and row not in events.too_many
+    }
 
 
 def same(expected: Value, actual: Value) -> bool:
@@ -80,23 +79,38 @@ def same(expected: Value, actual: Value) -> bool:
     return expected == actual
 
 
+class _Events(dict[int, list[dict[str, Value]]]):
+    """Events by row; `too_many` are the rows that have more than MOST_EVENTS of them."""
+
+    too_many: frozenset[int] = frozenset()
+
+
 def _events(
-    engine: Engine, view: View, relation: str, key: Sequence[Value], t_us: int
-) -> list[dict[str, Value]] | None:
-    """The entity's events before `t_us`, and those of all entities that a rank looks at; None: too many."""
-    moment = f"epoch_us({quoted(view.source.timestamp_field)})"
-    own = " AND ".join(f"{quoted(each.column)} = $key{place}" for place, each in enumerate(view.join_keys))
-    others = [
-        f"({moment} >= {feature.window.start(t_us - feature.refresh_us)})"
+    engine: Engine, view: View, relation: str, keys: Sequence[Any], rows: Ints, t_us: Ints
+) -> _Events:
+    """By row, the entity's events before its moment, and those of all entities that a rank looks at."""
+    looks_back_us = [
+        feature.window.width_us + 2 * feature.refresh_us
         for feature in view.features
-        if feature.aggregation == "rank"
+        if feature.aggregation == "rank" and feature.window.width_us is not None
     ]
-    sql = f"FROM {relation} WHERE {moment} < {t_us} AND ({' OR '.join([f'({own})', *others])})"
-    parameters: dict[str, Any] = {f"key{place}": value for place, value in enumerate(key)}
-    table = engine.table(
-        f"SELECT {', '.join(map(quoted, view.source.columns))} {sql} LIMIT {MOST_EVENTS + 1}", parameters
+    names = [f"k{place}" for place in range(len(keys))]
+    asked = pa.table([*keys, pa.array(rows), pa.array(t_us)], [*names, "place", "t"])
+    moment = f"epoch_us(e.{quoted(view.source.timestamp_field)})"
+    own = " AND ".join(
+        f"e.{quoted(key.column)} = a.{name}" for key, name in zip(view.join_keys, names, strict=True)
     )
-    if len(table) > MOST_EVENTS:
-        return None
-    columns = [values_of(column.combine_chunks()) for column in table.columns]
-    return [dict(zip(table.column_names, values, strict=True)) for values in zip(*columns, strict=True)]
+    matched = f"({own} OR {moment} >= a.t - {max(looks_back_us)})" if looks_back_us else own
+    joined = f"FROM {relation} e JOIN asked a ON {matched} AND {moment} < a.t"
+    found = _Events()
+    engine.register("asked", asked)
+    counted = engine.columns(f"SELECT a.place AS place, count(*) AS events {joined} GROUP BY a.place")
+    found.too_many = frozenset(counted["place"][counted["events"] > MOST_EVENTS].tolist())
+    few = ", ".join(str(row) for row in rows.tolist() if row not in found.too_many) or "NULL"
+    columns = ", ".join(f"e.{quoted(name)}" for name in view.source.columns)
+    table = engine.table(f"SELECT {columns}, a.place AS _place {joined} WHERE a.place IN ({few})")
+    engine.unregister("asked")
+    values = [values_of(column.combine_chunks()) for column in table.columns]
+    for *event, place in zip(*values, strict=True):
+        found.setdefault(place, []).append(dict(zip(view.source.columns, event, strict=True)))
+    return found
