@@ -21,7 +21,8 @@ def vector(
     for member in service.views:
         values = answer(member.view, events[member.view.source.name], _asked(member, row), t_us).values
         outputs.update({f"{member.alias}__{name}": values[name] for name in member.features})
-        readable.update({f"{member.view.name}.{name}": held for name, held in values.items()})
+        if service.is_read(member):
+            readable.update({f"{member.view.name}.{name}": held for name, held in values.items()})
     for feature in service.on_demand:
         held = finite(evaluate(feature.expr, readable))
         outputs[feature.name] = feature.default if held is None else held

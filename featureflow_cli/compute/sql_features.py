@@ -92,6 +92,7 @@ def _on_demand(service: Service, feature: OnDemand) -> str:
     columns = {
         f"{member.view.name}.{name}": f"{quoted(f'{member.alias}.features')}.{quoted(f'{member.alias}__{name}')}"
         for member in service.views
+        if service.is_read(member)
         for name, _ in member.view.outputs
     }
     columns |= {

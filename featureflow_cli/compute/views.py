@@ -224,6 +224,12 @@ class Service:
         ]
         return tuple(columns + [(feature.name, feature.type) for feature in self.on_demand])
 
+    def is_read(self, member: ServiceView) -> bool:
+        """Whether on-demand features mean this member by its view's name: the one of that name, or the only one."""
+        return member.alias == member.view.name or not any(
+            other.view.name == member.view.name for other in self.views if other.alias != member.alias
+        )
+
     def needed(self, member: ServiceView) -> frozenset[str]:
         """Features of a member view that are answered, or read by an on-demand feature."""
         prefix = f"{member.view.name}."

@@ -62,7 +62,8 @@ def rows_at(
         for member, found in _group_at(engine, service, group, relations, labels, t_us, memory_bytes):
             present[member.alias], newest[member.alias] = found.present, found.newest_us
             for name, answer in found.answers.items():
-                readable[f"{member.view.name}.{name}"] = answer.values
+                if service.is_read(member):
+                    readable[f"{member.view.name}.{name}"] = answer.values
                 if name in member.features:
                     columns[f"{member.alias}__{name}"] = answer.values
                     if answer.reason is not None and answer.reason.any():

@@ -106,7 +106,8 @@ def by_reference(_: Engine, case: Case) -> Mapping[str, Value]:
         key = tuple(case.row[member.join_keys.get(each.name, each.name)] for each in view.join_keys)
         values = reference.answer(view, events, key, case.moment_us).values
         found |= {f"{member.alias}__{name}": value for name, value in values.items()}
-        readable |= {f"{view.name}.{name}": value for name, value in values.items()}
+        if case.service.is_read(member):
+            readable |= {f"{view.name}.{name}": value for name, value in values.items()}
     for feature in case.service.on_demand:
         found[feature.name] = on_demand_value(feature, compile_row(feature.expr), readable)
     return found

@@ -178,9 +178,11 @@ class Reader:
         readable: dict[str, list[Value]] = {}
         reasons: list[tuple[str, Ints]] = []
         for each in self.service.views:
+            is_read = self.service.is_read(each)
             for name, answer in reads[each.alias].answers.items():
                 column = values_of(answer.values)
-                readable[f"{each.view.name}.{name}"] = column
+                if is_read:
+                    readable[f"{each.view.name}.{name}"] = column
                 if name in each.features:
                     outputs[f"{each.alias}__{name}"] = column
                     if answer.reason is not None and answer.reason.any():

@@ -101,8 +101,19 @@ class Members:
         self._features((*at, "features"), alias, view, reference.features, is_list=True)
 
     def check_columns(self) -> None:
-        """On-demand features answer under their bare names, which no `view__feature` or join key may have."""
+        """On-demand features answer under their bare names, which no `view__feature` or join key may have.
+
+        They name views, not aliases: of several members of a view one bears the view's own name.
+        """
         for at, feature in self.on_demand:
+            for name in self.scope.on_demand_views.get(feature.name, ()):
+                aliases = [alias for alias, (view, _) in self.views.items() if view.name == name]
+                if len(aliases) > 1 and name not in aliases:
+                    several = " and ".join(f"'{alias}'" for alias in aliases)
+                    what = (
+                        f"on-demand feature '{feature.name}' reads view '{name}', which is here as {several}"
+                    )
+                    self.scope.report(at, what, "let one of them have the view's own name")
             for name, column_type in feature.request.items():
                 self._key(at, name, described(column_type), f"request column of '{feature.name}'")
             if feature.name in self.keys:

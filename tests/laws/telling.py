@@ -28,7 +28,8 @@ class Told:
             known = self._known[each.alias]
             key = tuple(row[each.join_keys.get(own.name, own.name)] for own in each.view.join_keys)
             answer = reference.answer_of(each.view, known, key, t_us)
-            readable |= {f"{each.view.name}.{name}": value for name, value in answer.values.items()}
+            if self._service.is_read(each):
+                readable |= {f"{each.view.name}.{name}": value for name, value in answer.values.items()}
             features = {feature.name: feature for feature in each.view.features}
             for name, column_type in each.view.outputs:
                 held = actual[f"{each.alias}__{name}"]
