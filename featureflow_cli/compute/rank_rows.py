@@ -4,9 +4,10 @@ import numpy as np
 
 from featureflow_cli.compute.codes import Bools, Ints
 from featureflow_cli.compute.partials import Answer
-from featureflow_cli.compute.ranges import Moments, Timeline, partials, side_texts
+from featureflow_cli.compute.ranges import partials, side_texts
 from featureflow_cli.compute.ranking import members, place, settle_ranks
 from featureflow_cli.compute.reading import window_starts
+from featureflow_cli.compute.timelines import Moments, Timeline
 from featureflow_cli.compute.views import Feature, View
 
 _PAIRS_AT_ONCE = 2_000_000

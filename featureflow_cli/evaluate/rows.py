@@ -15,10 +15,11 @@ import pyarrow.compute as pc
 from featureflow_cli.compute.codes import Bools, Ints
 from featureflow_cli.compute.entities import dense
 from featureflow_cli.compute.partials import REASONS, Answer
-from featureflow_cli.compute.ranges import Moments, read
+from featureflow_cli.compute.ranges import read
 from featureflow_cli.compute.rank_rows import rank_rows
 from featureflow_cli.compute.reading import Read
 from featureflow_cli.compute.sql_expressions import expression_sql
+from featureflow_cli.compute.timelines import Moments
 from featureflow_cli.compute.views import OnDemand, Service, ServiceView, View
 from featureflow_cli.engines.duckdb import Engine
 from featureflow_cli.errors import NotFound, UsageError, did_you_mean

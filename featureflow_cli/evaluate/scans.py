@@ -13,8 +13,8 @@ import pyarrow as pa
 from featureflow_cli.compute.codes import Ints
 from featureflow_cli.compute.entities import dense
 from featureflow_cli.compute.events import columns_of
-from featureflow_cli.compute.ranges import Timeline
 from featureflow_cli.compute.sql import projection_sql
+from featureflow_cli.compute.timelines import Timeline
 from featureflow_cli.compute.views import ServiceView, Side, View
 from featureflow_cli.compute.windows import presence_start
 from featureflow_cli.engines.duckdb import Engine

@@ -77,6 +77,7 @@ class Reader:
             service, views=tuple(replace(each, view=serving[each.view.name][0]) for each in service.views)
         )
         self._fields = {each.alias: serving[each.view.name][1].field for each in service.views}
+        self._built_us = {each.alias: serving[each.view.name][1].created_us for each in service.views}
         self._on_demand = [(feature, compile_row(feature.expr)) for feature in service.on_demand]
         self._names = {each.alias: service.needed(each) for each in self.service.views}
         self.expected = expected_of(self.service)
@@ -143,6 +144,8 @@ class Reader:
         states = taken.states
         newest = np.maximum.reduce([held.newest_us for held in states.values()])
         moments = self._moments(newest, now_us, as_of_us)
+        if as_of_us is not None:
+            self._refuse_forgotten(states, now_us, as_of_us)
         reads = {
             each.alias: read(
                 each.view,
@@ -169,6 +172,20 @@ class Reader:
             )
             raise UsageError(message, hint="leave as_of out to ask for now", at="as_of")
         return np.full(len(newest_us), as_of_us, np.int64)
+
+    def _refuse_forgotten(self, states: Mapping[str, States], now_us: int, as_of_us: int) -> None:
+        """UsageError where a state that is not held may have been there at `as_of_us`, and gone by its ttl since."""
+        for each in self.service.views:
+            ttl_us, ahead_us = each.view.ttl_us, each.view.source.allowed_future_us
+            if (
+                ttl_us is None
+                or as_of_us >= now_us - ahead_us
+                or now_us < self._built_us[each.alias] + ttl_us
+            ):
+                continue
+            if (states[each.alias].newest_us == NEVER_US).any():
+                message = f"what '{each.alias}' was at as_of is not held any more, where it has expired since"
+                raise UsageError(message, hint="`featureflow get --at` answers for the past", at="as_of")
 
     def _vectors(
         self, rows: Sequence[Mapping[str, Value]], reads: Mapping[str, Read], moments: Ints

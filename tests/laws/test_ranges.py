@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 from featureflow_cli.compute import reference
 from featureflow_cli.compute.entities import entity_id
 from featureflow_cli.compute.events import from_projection
-from featureflow_cli.compute.ranges import Moments, Timeline, read
+from featureflow_cli.compute.ranges import read
 from featureflow_cli.compute.rank_rows import rank_rows
 from featureflow_cli.compute.reference import EntityKey
+from featureflow_cli.compute.timelines import Moments, Timeline
 from tests.laws.answers import assert_rows
 from tests.laws.strategies import FAMILIES, Case, compiled, definitions, moments, rows_of
 from tests.laws.tables import projected
