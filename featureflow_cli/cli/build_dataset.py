@@ -71,6 +71,9 @@ def build_dataset(
         raise UsageError(message, hint="--output train.parquet")
     output = invoked.path(output)
     check_writable(output)
+    if output.resolve() == invoked.path(labels).resolve():
+        message = f"--output names the labels themselves, {output}: they would be overwritten"
+        raise UsageError(message, hint="write the dataset to another file")
     read = read_labels(invoked.path(labels), timestamp_field)
     if len(read.t_us) > 100_000 and sys.stderr.isatty():
         say(f"building {len(asked.outputs)} features for {len(read.t_us):,} labels …")

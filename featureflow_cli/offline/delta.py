@@ -28,6 +28,7 @@ CHECKPOINT_EVERY = 50
 
 ATTEMPTS = 1000
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
+_ESCAPE = re.compile(r"%[0-9A-Fa-f]{2}")  # delta-rs 1.6 writes to such a path and reads from the decoded one
 _STACK = re.compile(r"\n\s*0: \S+")
 Answer = TypeVar("Answer")
 
@@ -242,6 +243,9 @@ def reported(root: Path) -> Iterator[None]:
     """Turn what deltalake and the disk raise into Moved and StoreUnavailable."""
     from deltalake.exceptions import CommitFailedError, DeltaError
 
+    if _ESCAPE.search(os.fspath(root)):
+        message = f"the path {root} holds a percent escape, which Delta takes for another character"
+        raise StoreUnavailable(message, hint="rename that folder")
     try:
         yield
     except CommitFailedError as error:
