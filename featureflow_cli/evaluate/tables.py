@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from featureflow_cli.compute.views import Source
+from featureflow_cli.errors import FeatureflowError
 from featureflow_cli.evaluate.project import Project
 from featureflow_cli.plan.manifest import ListedFile
 from featureflow_cli.sources import files
@@ -26,12 +27,26 @@ def manifest_name(source: Source) -> str:
 
 
 def listed(project: Project, source: Source) -> list[ListedFile]:
-    """The table's files, new ones listed; FeatureflowError where a listed one changed."""
+    """The table's files, new ones listed; FeatureflowError where a listed one changed.
+
+    The history of a source that is streamed is closed once states are built from it: a file that comes later
+    would count in training and not online, so it is refused.
+    """
     assert source.batch is not None
     name = manifest_name(source)
     known = project.registry.manifest(name)
     seen = files.look(project.root, source.batch, known)
+    if seen and source.streamed and (known or _is_built(project, source)):
+        message = (
+            f"{seen[0].path} has come to the history of source '{source.name}', which states are built from"
+        )
+        hint = "move it away; or give the source another name, and all of its history is read anew"
+        raise FeatureflowError(message, hint=hint, at=seen[0].path)
     return project.registry.list_files(name, seen, project.clock()) if seen else known
+
+
+def _is_built(project: Project, source: Source) -> bool:
+    return any(view.source.name == source.name for view, _ in project.serving().values())
 
 
 def history(project: Project, source: Source) -> "Iterator[pa.Table]":

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from featureflow_cli.errors import FeatureflowError, StoreUnavailable
+from featureflow_cli.evaluate.tables import listed
 from featureflow_cli.offline.letters import DeadLetters
 from featureflow_cli.stream.progress import Progress
 from featureflow_cli.stream.run import run
@@ -196,6 +197,10 @@ def test_history_counts_until_the_stream_begins(tmp_path: Path) -> None:
     put(reference, "1", every)
     drained(reference)
     assert states(opened(tmp_path)) == states(opened(reference))
+
+    put(tmp_path, "more", every[:20]).rename(tmp_path / "past" / "2.ndjson")
+    with pytest.raises(FeatureflowError, match=r"past/2\.ndjson has come to the history of source"):
+        listed(opened(tmp_path), opened(tmp_path).repo.sources["events"])
 
 
 def test_a_stream_follows_new_files_until_it_is_stopped(tmp_path: Path) -> None:
