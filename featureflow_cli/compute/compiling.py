@@ -26,7 +26,7 @@ from featureflow_cli.compute.views import (
 )
 from featureflow_cli.compute.windows import EXACT_US, Window, default_resolution
 from featureflow_cli.errors import NotFound
-from featureflow_cli.spec import models
+from featureflow_cli.spec import fields, models
 from featureflow_cli.spec.expressions import Expr, parse
 from featureflow_cli.spec.fingerprints import (
     DEFAULT_MAX_KEYS,
@@ -54,7 +54,7 @@ UNITS_US = {
     "hours": HOUR_US,
     "days": DAY_US,
 }
-FOREVER = Window(None, EXACT_US, models.FOREVER)
+FOREVER = Window(None, EXACT_US, fields.FOREVER)
 
 
 def compile_repo(config: models.StoreConfig, definitions: models.Definitions) -> Repo:
@@ -144,7 +144,7 @@ def compile_view(
 
 def _ttl(view: models.FeatureView, widths: Sequence[int | None]) -> int | None:
     if view.ttl is not None:
-        return None if view.ttl == models.FOREVER else int(view.ttl)
+        return None if view.ttl == fields.FOREVER else int(view.ttl)
     if view.latest is not None or None in widths:
         return None
     return max(width for width in widths if width is not None)
@@ -211,7 +211,7 @@ def _compile_feature(
 
 
 def compile_window(text: str, resolution: str | None) -> Window:
-    if text == models.FOREVER:
+    if text == fields.FOREVER:
         return FOREVER
     width_us = parse_duration(text)
     if resolution is None:

@@ -6,7 +6,6 @@ wavelet matrix. Nothing is quadratic in an entity's events, and nothing is a per
 out are finalized by the code that finalizes an online read (compute/answering.py).
 """
 
-
 import numpy as np
 
 from featureflow_cli.compute import segments

@@ -393,9 +393,5 @@ def concat(parts: Sequence[Cells]) -> Cells:
     filled = [part for part in parts if len(part)]
     if len(filled) == 1:
         return filled[0]
-    return Cells(
-        np.concatenate([part.state for part in parts]),
-        np.concatenate([part.tile for part in parts]),
-        np.concatenate([part.key for part in parts]),
-        np.concatenate([part.value for part in parts]),
-    )
+    fields = ("state", "tile", "key", "value")
+    return Cells(*(np.concatenate([getattr(part, name) for part in parts]) for name in fields))

@@ -2,9 +2,10 @@
 
 from collections.abc import Mapping
 
+from featureflow_cli.spec.fields import FOREVER
 from featureflow_cli.spec.fingerprints import windows_of
 from featureflow_cli.spec.ladder import EXACT_US, LADDER_US, default_resolution
-from featureflow_cli.spec.models import FOREVER, Feature, RatioPart, Source
+from featureflow_cli.spec.models import Feature, RatioPart, Source
 from featureflow_cli.spec.places import Path
 from featureflow_cli.spec.results import (
     DECAYING,

@@ -1,8 +1,9 @@
 """Checks of feature views: their source's columns, their time to live, and what a service may ask of them."""
 
 from featureflow_cli.spec.check_features import check_feature, check_rank
+from featureflow_cli.spec.fields import FOREVER
 from featureflow_cli.spec.fingerprints import expanded_name, windows_of
-from featureflow_cli.spec.models import FOREVER, Entity, Feature, FeatureView, Source
+from featureflow_cli.spec.models import Entity, Feature, FeatureView, Source
 from featureflow_cli.spec.places import Path
 from featureflow_cli.spec.results import described
 from featureflow_cli.spec.scope import Scope, columns_of, nearest

@@ -9,8 +9,9 @@ import json
 import re
 from typing import Any
 
+from featureflow_cli.spec.fields import FOREVER
 from featureflow_cli.spec.ladder import default_resolution
-from featureflow_cli.spec.models import FOREVER, Entity, Feature, FeatureView, Source, StoreConfig
+from featureflow_cli.spec.models import Entity, Feature, FeatureView, Source, StoreConfig
 from featureflow_cli.times import parse_duration, parse_timestamp
 
 SHORT = 12
