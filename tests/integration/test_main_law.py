@@ -18,6 +18,7 @@ from featureflow_cli.apply.execute import execute
 from featureflow_cli.compute.views import Service
 from featureflow_cli.dataset.build import build
 from featureflow_cli.dataset.labels import Labels
+from featureflow_cli.evaluate.past import vectors_at
 from featureflow_cli.evaluate.project import Project, open_project
 from featureflow_cli.evaluate.vector import Reader, values_of
 from featureflow_cli.spec.types import ColumnType, Value, arrow_type
@@ -122,6 +123,7 @@ def test_every_path_answers_what_the_definition_says(tmp_path: Path, made: Calla
     chance = random.Random(11)
     assert online_differences(project, clock, world, told, chance, rows) == []
     assert dataset_differences(project, world, service, told, chance, rows * 2) == []
+    assert past_differences(project, world, service, told, chance, rows) == []
 
 
 def online_differences(
@@ -141,6 +143,19 @@ def online_differences(
         for row in asked(world, service, rows // 4, chance):
             (vector,) = reader.read([row], moment_us, as_of_us=moment_us)
             found += told.differences(row, moment_us, vector.features)
+    return found
+
+
+def past_differences(
+    project: Project, world: World, service: Service, told: Told, chance: random.Random, rows: int
+) -> list[str]:
+    """What `get --at` answers, each row at a moment of its own."""
+    asked_rows = asked(world, service, rows, chance)
+    moments = [chance.choice(world.delivered).ts_us + chance.randrange(2) for _ in asked_rows]
+    vectors = vectors_at(project, service, asked_rows, np.array(moments, np.int64))
+    found = []
+    for row, moment_us, vector in zip(asked_rows, moments, vectors, strict=True):
+        found += told.differences(row, moment_us, vector.features)
     return found
 
 
