@@ -1,0 +1,212 @@
+"""A real Kafka broker: one node in KRaft mode, run by the system's Java from jars that Maven fetched once."""
+
+import fcntl
+import os
+import re
+import shutil
+import subprocess
+import tempfile
+import uuid
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+from confluent_kafka import KafkaException
+from confluent_kafka.admin import AdminClient, NewPartitions, NewTopic
+
+from tests.services.processes import LOOPBACK, Process, ServiceFailed, free_port, listens, wait_until
+
+POM = Path(__file__).with_name("pom.xml")
+INSTALL = "python -m tests.services install"
+# Half of a short-lived broker's CPU is the compiler's; a benchmark wants it to finish its work.
+QUICK = ("-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC")
+
+
+def version() -> str:
+    """The version that pom.xml names."""
+    found = re.search(r"<kafka.version>(.+?)<", POM.read_text())
+    assert found
+    return found[1]
+
+
+def jars() -> Path:
+    """Where the jars of this version lie, or will."""
+    cache = os.environ.get("FEATUREFLOW_TESTS_CACHE") or Path.home() / ".cache/featureflow-tests"
+    return Path(cache) / f"kafka-{version()}"
+
+
+def missing() -> str | None:
+    """What has to be installed, None where it is there."""
+    if shutil.which("java") is None:
+        return "java is not on the PATH: apt-get install default-jre-headless maven"
+    if not jars().is_dir():
+        return f"Kafka's jars are not in {jars()}: {INSTALL} (it needs java and mvn)"
+    return None
+
+
+def install() -> Path:
+    """Fetch the jars unless they are there; once, whoever asks meanwhile waits."""
+    folder = jars()
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with (folder.parent / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if folder.is_dir():
+            return folder
+        if shutil.which("mvn") is None:
+            raise ServiceFailed("mvn is not on the PATH: apt-get install maven")
+        fresh = folder.with_suffix(".fresh")
+        shutil.rmtree(fresh, ignore_errors=True)
+        fetched = subprocess.run(
+            ["mvn", "-q", "-B", "-f", POM, "dependency:copy-dependencies"]
+            + [f"-DoutputDirectory={fresh}", "-DincludeScope=runtime"],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if fetched.returncode:
+            raise ServiceFailed(f"mvn could not fetch Kafka's jars:\n{fetched.stdout}{fetched.stderr}")
+        return fresh.rename(folder)
+
+
+class Kafka:
+    """A running broker as a test sees it: its address, and topics of the test's own."""
+
+    def __init__(self, bootstrap: str):
+        self.bootstrap = bootstrap
+        self.admin = AdminClient({"bootstrap.servers": bootstrap, "log_level": 2})
+
+    def topic(
+        self, partitions: int = 1, name: str | None = None, config: Mapping[str, str] | None = None
+    ) -> str:
+        """Create a topic (with a name that nobody else has, unless one is given); its name, once it is usable."""
+        name = name or f"t-{uuid.uuid4().hex[:12]}"
+        made = self.admin.create_topics([NewTopic(name, partitions, 1, config=dict(config or {}))])
+        made[name].result(30)
+        self._wait_for_partitions(name, partitions)
+        return name
+
+    def add_partitions(self, topic: str, total: int) -> None:
+        """Grow a topic to `total` partitions."""
+        self.admin.create_partitions([NewPartitions(topic, total)])[topic].result(30)
+        self._wait_for_partitions(topic, total)
+
+    def delete(self, topic: str) -> None:
+        """Delete a topic, and wait until the broker no longer lists it."""
+        self.admin.delete_topics([topic])[topic].result(30)
+        wait_until(lambda: topic not in self.admin.list_topics(timeout=10).topics, f"{topic} is gone")
+
+    def topic_id(self, topic: str) -> str:
+        """The id of the topic that has this name now."""
+        from confluent_kafka import TopicCollection
+
+        described = self.admin.describe_topics(TopicCollection([topic]))[topic].result(30)
+        return str(described.topic_id)
+
+    def _wait_for_partitions(self, topic: str, count: int) -> None:
+        def led() -> bool:
+            found = self.admin.list_topics(timeout=10).topics.get(topic)
+            parts = found.partitions.values() if found is not None and found.error is None else ()
+            return len(parts) == count and all(part.leader >= 0 for part in parts)
+
+        wait_until(led, f"{topic} has {count} partitions with a leader")
+
+
+class KafkaBroker(Kafka):
+    """A broker of your own: `stop`, `kill`, `freeze`, `thaw` and `restart` it; its topics outlive a restart."""
+
+    def __init__(
+        self,
+        folder: Path,
+        port: int | None = None,
+        heap_mb: int = 256,
+        quick: bool = True,
+        config: Mapping[str, str] | None = None,
+    ):
+        self.folder = folder
+        self.port = port or free_port()
+        controller = free_port()
+        options = {
+            "process.roles": "broker,controller",
+            "node.id": "1",
+            "controller.quorum.voters": f"1@{LOOPBACK}:{controller}",
+            "controller.listener.names": "CONTROLLER",
+            "listeners": f"PLAINTEXT://{LOOPBACK}:{self.port},CONTROLLER://{LOOPBACK}:{controller}",
+            "log.dirs": str(folder / "data"),
+            "offsets.topic.replication.factor": "1",
+            "offsets.topic.num.partitions": "1",
+            "transaction.state.log.replication.factor": "1",
+            "transaction.state.log.min.isr": "1",
+            "transaction.state.log.num.partitions": "1",
+            "group.initial.rebalance.delay.ms": "0",
+            "auto.create.topics.enable": "false",
+            "log.cleaner.dedupe.buffer.size": "4194304",
+            **(config or {}),
+        }
+        self._properties = folder / "server.properties"
+        self._properties.write_text("".join(f"{name}={value}\n" for name, value in options.items()))
+        java: list[str] = [
+            "java",
+            f"-Xmx{heap_mb}m",
+            *(QUICK if quick else ()),
+            "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn",
+            "-Dorg.slf4j.simpleLogger.showDateTime=true",
+            "-cp",
+            f"{jars()}/*",
+        ]
+        self._format = [*java, "kafka.tools.StorageTool", "format", "-t", "featureflow-tests-0000", "-c"]
+        self.process = Process([*java, "kafka.Kafka", self._properties], folder / "kafka.log")
+        super().__init__(f"{LOOPBACK}:{self.port}")
+
+    def start(self) -> None:
+        """Start it (formatting its folder the first time) and wait until it lists itself."""
+        if not (self.folder / "data").exists():
+            made = subprocess.run(
+                [*self._format, self._properties], capture_output=True, text=True, check=False
+            )
+            if made.returncode:
+                raise ServiceFailed(f"Kafka's storage was not formatted:\n{made.stdout}{made.stderr}")
+        self.process.start(self.answers)
+
+    def answers(self) -> bool:
+        # The connection first: librdkafka would complain on stderr of every one that is refused.
+        if not listens(self.port):
+            return False
+        try:
+            return bool(self.admin.list_topics(timeout=5).brokers)
+        except KafkaException:
+            return False
+
+    def stop(self) -> None:
+        self.process.stop()
+
+    def kill(self) -> None:
+        self.process.kill()
+
+    def freeze(self) -> None:
+        self.process.freeze()
+
+    def thaw(self) -> None:
+        self.process.thaw()
+
+    def restart(self) -> None:
+        self.stop()
+        self.start()
+
+
+@contextmanager
+def kafka_broker(
+    *,
+    port: int | None = None,
+    heap_mb: int = 256,
+    quick: bool = True,
+    config: Mapping[str, str] | None = None,
+) -> Iterator[KafkaBroker]:
+    """A broker of your own (about four seconds); `quick=False` and a larger heap for benchmarks."""
+    with tempfile.TemporaryDirectory(prefix="featureflow-kafka-", ignore_cleanup_errors=True) as folder:
+        broker = KafkaBroker(Path(folder), port, heap_mb, quick, config)
+        broker.start()
+        try:
+            yield broker
+        finally:
+            broker.kill()
