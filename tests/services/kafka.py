@@ -53,19 +53,29 @@ def install() -> Path:
         if folder.is_dir():
             return folder
         if shutil.which("mvn") is None:
-            raise ServiceFailed("mvn is not on the PATH: apt-get install maven")
+            msg = "mvn is not on the PATH: apt-get install maven"
+            raise ServiceFailed(msg)
         fresh = folder.with_suffix(".fresh")
         shutil.rmtree(fresh, ignore_errors=True)
         fetched = subprocess.run(
-            ["mvn", "-q", "-B", "-f", POM, "dependency:copy-dependencies"]
-            + [f"-DoutputDirectory={fresh}", "-DincludeScope=runtime"],
+            [
+                "mvn",
+                "-q",
+                "-B",
+                "-f",
+                POM,
+                "dependency:copy-dependencies",
+                f"-DoutputDirectory={fresh}",
+                "-DincludeScope=runtime",
+            ],
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
             check=False,
         )
         if fetched.returncode:
-            raise ServiceFailed(f"mvn could not fetch Kafka's jars:\n{fetched.stdout}{fetched.stderr}")
+            msg = f"mvn could not fetch Kafka's jars:\n{fetched.stdout}{fetched.stderr}"
+            raise ServiceFailed(msg)
         return fresh.rename(folder)
 
 
@@ -165,7 +175,8 @@ class KafkaBroker(Kafka):
                 [*self._format, self._properties], capture_output=True, text=True, check=False
             )
             if made.returncode:
-                raise ServiceFailed(f"Kafka's storage was not formatted:\n{made.stdout}{made.stderr}")
+                msg = f"Kafka's storage was not formatted:\n{made.stdout}{made.stderr}"
+                raise ServiceFailed(msg)
         self.process.start(self.answers)
 
     def answers(self) -> bool:

@@ -45,7 +45,7 @@ class Process:
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 env=self.environ,
-                preexec_fn=_die_with_the_parent,
+                preexec_fn=_die_with_the_parent,  # noqa: PLW1509 (it makes one system call)
             )
 
         def answered_or_ended() -> object:
@@ -58,7 +58,8 @@ class Process:
             raise
         if self.pid is None:
             code = self._running.returncode
-            raise ServiceFailed(f"{self.command[0]} ended with code {code}:\n{self.end_of_log()}")
+            msg = f"{self.command[0]} ended with code {code}:\n{self.end_of_log()}"
+            raise ServiceFailed(msg)
 
     def stop(self, seconds: float = 30) -> None:
         """SIGTERM, as an operator would; SIGKILL where it takes longer."""
@@ -104,7 +105,8 @@ def wait_until(condition: Callable[[], object], what: str, seconds: float = 30) 
     deadline = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > deadline:
-            raise ServiceFailed(f"waited {seconds:g} s in vain: {what}")
+            msg = f"waited {seconds:g} s in vain: {what}"
+            raise ServiceFailed(msg)
         time.sleep(0.01)
 
 
@@ -120,7 +122,8 @@ def free_port() -> int:
         port = random.randrange(20_000, 32_000)
         if is_free(port):
             return port
-    raise ServiceFailed("no free port between 20000 and 32000")
+    msg = "no free port between 20000 and 32000"
+    raise ServiceFailed(msg)
 
 
 def is_free(port: int) -> bool:

@@ -265,15 +265,33 @@ def _certificate(folder: Path) -> Path:
     """A self-signed certificate for loopback with its key, in one file: its own authority."""
     file = folder / "tls.pem"
     made = subprocess.run(
-        ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
-        + ["-days", "2", "-subj", "/CN=localhost", "-addext", f"subjectAltName=IP:{LOOPBACK},DNS:localhost"]
-        + ["-keyout", file, "-out", folder / "certificate.pem"],
+        [
+            "openssl",
+            "req",
+            "-x509",
+            "-newkey",
+            "ec",
+            "-pkeyopt",
+            "ec_paramgen_curve:prime256v1",
+            "-nodes",
+            "-days",
+            "2",
+            "-subj",
+            "/CN=localhost",
+            "-addext",
+            f"subjectAltName=IP:{LOOPBACK},DNS:localhost",
+            "-keyout",
+            file,
+            "-out",
+            folder / "certificate.pem",
+        ],
         capture_output=True,
         text=True,
         check=False,
     )
     if made.returncode:
-        raise ServiceFailed(f"openssl made no certificate:\n{made.stderr}")
+        msg = f"openssl made no certificate:\n{made.stderr}"
+        raise ServiceFailed(msg)
     with file.open("a") as both:
         both.write((folder / "certificate.pem").read_text())
     return file
