@@ -188,6 +188,23 @@ class Registry:
             )
             return appended
 
+    def topics(self) -> dict[str, str]:
+        """Per source the id of the Kafka topic that its offsets are of."""
+        with self._file.reading() as connection:
+            return {} if connection is None else self._topics(connection)
+
+    def note_topic(self, source: str, topic_id: str) -> str:
+        """Notes which topic a source's offsets are of, unless one is noted; answers the one that stands."""
+        noted = self.topics().get(source)  # nearly always there: no need to write
+        if noted is not None:
+            return noted
+        with self._file.writing() as connection:
+            connection.execute(
+                "INSERT INTO topics VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING",
+                (*self._scope, source, topic_id),
+            )
+            return self._topics(connection)[source]
+
     def _newest(self, connection: sqlite3.Connection) -> Applied | None:
         row = connection.execute(
             f"SELECT {_APPLIED} FROM applied WHERE project = ? AND target = ? ORDER BY version DESC LIMIT 1",
@@ -252,6 +269,12 @@ class Registry:
             (*self._scope, source),
         ).fetchall()
         return [ListedFile(*row) for row in rows]
+
+    def _topics(self, connection: sqlite3.Connection) -> dict[str, str]:
+        rows = connection.execute(
+            "SELECT source, topic_id FROM topics WHERE project = ? AND target = ? ORDER BY source", self._scope
+        ).fetchall()
+        return dict(rows)
 
     def _replays(self, connection: sqlite3.Connection, source: str) -> list[Replay]:
         rows = connection.execute(

@@ -44,6 +44,12 @@ MIGRATIONS = (
         UNIQUE (project, target, source, letter_partition, letter_offset)
     ) STRICT;
     """,
+    """
+    CREATE TABLE topics (
+        project TEXT NOT NULL, target TEXT NOT NULL, source TEXT NOT NULL, topic_id TEXT NOT NULL,
+        PRIMARY KEY (project, target, source)
+    ) STRICT;
+    """,
 )
 """Script n brings a file of schema n to n + 1; `PRAGMA user_version` says which one it has."""
 

@@ -187,7 +187,7 @@ def test_a_registry_of_a_newer_version_is_left_alone(registry: Registry):
 def test_a_registry_of_an_older_version_is_brought_up_to_date_when_read(registry: Registry):
     record(registry, 0, a="f1")
     connection = sqlite3.connect(registry.path)
-    connection.executescript("DROP TABLE replays; PRAGMA user_version = 1")
+    connection.executescript("DROP TABLE replays; DROP TABLE topics; PRAGMA user_version = 1")
     connection.close()
     assert registry.replays("events") == []
     assert registry.applied() is not None
@@ -201,6 +201,17 @@ def test_a_letter_is_listed_for_replay_once(registry: Registry):
     ]
     assert [replay.ordinal for replay in registry.replays("events")] == [0, 1, 2]
     assert registry.replays("other") == []
+
+
+def test_the_first_topic_of_a_source_stands(registry: Registry, tmp_path: Path):
+    assert registry.topics() == {}
+    with ThreadPoolExecutor(8) as pool:
+        told = set(pool.map(lambda number: registry.note_topic("events", f"id-{number}"), range(8)))
+    assert len(told) == 1, "workers that start at once agree on one"
+    assert registry.note_topic("events", "another") in told
+    assert registry.note_topic("other", "another") == "another"
+    assert registry.topics() == {"events": told.pop(), "other": "another"}
+    assert Registry(registry.path, "shop", "prod").topics() == {}
 
 
 def test_a_folder_that_cannot_be_made_is_explained(tmp_path: Path):
