@@ -71,13 +71,18 @@ def markers(store: OnlineStore, kept: Kept) -> list[dict[int, int] | None]:
     return [store.marker(shard, kept.field) for shard in range(store.shards)]
 
 
-def low_end(store: OnlineStore, members: Sequence[Kept], partition: int) -> int:
-    """Up to where every state of every view is complete in that partition, on every shard [shard]."""
+def low_end(
+    members: Sequence[Kept], marked: Mapping[str, Sequence[Mapping[int, int] | None]], partition: int
+) -> int:
+    """Up to where every state of every view is complete in that partition, on every shard [shard].
+
+    `marked`: of each member's field the markers of all shards.
+    """
     return min(
         (
             (marker or {}).get(partition, kept.floor(partition))
             for kept in members
-            for marker in markers(store, kept)
+            for marker in marked[kept.field]
         ),
         default=0,
     )

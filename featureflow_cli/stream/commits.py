@@ -1,22 +1,14 @@
 """Offline commits: they continue the table's ends, and what comes too late is trimmed (design.md 4)."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
-from featureflow_cli.compute.views import Source
 from featureflow_cli.errors import Conflict
 from featureflow_cli.offline.snapshots import MeaningMoved, Snapshot, trim
-from featureflow_cli.sources import letters
 from featureflow_cli.stream.deciding import Batch
 from featureflow_cli.stream.outside import Outside
 
-if TYPE_CHECKING:
-    import pyarrow as pa
 
-
-def commit(
-    outside: Outside, source: Source, batches: Sequence[Batch], base: Snapshot
-) -> tuple[Snapshot, int] | None:
+def commit(outside: Outside, batches: Sequence[Batch], base: Snapshot) -> tuple[Snapshot, int] | None:
     """Write the batches' letters, then commit their rows; the log after it, and how many rows it lacked.
 
     None where the log ends before the batches start: then rows in between are missing, and the partition is
@@ -25,12 +17,12 @@ def commit(
     import pyarrow as pa
 
     assert outside.log is not None
-    outside.letters.append(addressed(source, batches, outside.clock()))
+    outside.letters.append(pa.concat_tables([batch.letters for batch in batches]))
     rows = pa.concat_tables([outside.log.schema.empty_table(), *(batch.rows for batch in batches)])
     spans: dict[int, tuple[int, int]] = {}
     for batch in batches:
-        start, _ = spans.get(batch.span.partition, (batch.span.start, 0))
-        spans[batch.span.partition] = (start, batch.span.end)
+        for partition, (start, end) in batch.spans.items():
+            spans[partition] = (spans.get(partition, (start, end))[0], end)
     while True:
         now = outside.log.snapshot()
         if any(_is_cut_back(base, now, partition, start) for partition, (start, _) in spans.items()):
@@ -50,25 +42,3 @@ def _is_cut_back(base: Snapshot, now: Snapshot, partition: int, start: int) -> b
     """Whether the log ends before `start`, although it once did not (somebody removed or restored it)."""
     known = now.ends.get(partition)
     return known < start if known is not None else partition in base.ends
-
-
-def addressed(source: Source, batches: Sequence[Batch], now_us: int) -> "pa.Table":
-    """The letters of the batches with source, partition and moments: letters.SCHEMA."""
-    import pyarrow as pa
-
-    return pa.concat_tables(
-        [
-            letters.SCHEMA.empty_table(),
-            *(
-                letters.address(
-                    batch.letters,
-                    source=source.name,
-                    partition=batch.span.partition,
-                    recorded_at_us=batch.lettered_recorded_us,
-                    lettered_at_us=now_us,
-                )
-                for batch in batches
-                if batch.letters.num_rows
-            ),
-        ]
-    )

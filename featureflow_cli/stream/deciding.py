@@ -1,7 +1,7 @@
 """What becomes of the events of a batch, decided once: accepted, a duplicate, or a dead letter (design.md 4)."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -9,12 +9,11 @@ import numpy as np
 
 from featureflow_cli.compute.codes import Ints
 from featureflow_cli.compute.views import Source
-from featureflow_cli.offline.snapshots import Snapshot
+from featureflow_cli.offline.snapshots import Snapshot, Spans
 from featureflow_cli.sources import letters
 from featureflow_cli.sources.batches import RawBatch
 from featureflow_cli.sources.decode import decode
 from featureflow_cli.sources.verdicts import Memory, judge
-from featureflow_cli.stream.merging import Span
 from featureflow_cli.stream.outside import Log
 
 if TYPE_CHECKING:
@@ -23,19 +22,18 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Batch:
-    """The offsets of `span`, decided: `rows` are the accepted ones (the log's columns), in order of offset.
+    """The offsets of `spans`, decided: `rows` are the accepted ones (the log's columns), partition by partition
+    in order of offset.
 
-    `letters` (letters.BATCH_SCHEMA, in no order) and, for each, the time that its source recorded. A replay
-    has none of them: its rows come from the log.
+    `letters` are letters.SCHEMA, in no order. A replay has none: its rows come from the log.
     """
 
-    span: Span
+    spans: Spans
     rows: "pa.Table"
     is_replay: bool
     newest_us: int | None
     duplicates: int = 0
-    letters: Any = field(default_factory=letters.BATCH_SCHEMA.empty_table)
-    lettered_recorded_us: Ints = field(default_factory=lambda: np.empty(0, np.int64))
+    letters: Any = field(default_factory=letters.SCHEMA.empty_table)
 
     @property
     def reasons(self) -> Counter[str]:
@@ -57,41 +55,52 @@ def memory_of(source: Source, log: Log | None, base: Snapshot | None, partition:
     return Memory.of_log(recent, source)
 
 
-def decided(raw: Sequence[RawBatch], span: Span, source: Source, memory: Memory) -> Batch:
-    """Decode and judge what was taken in, event by event, and let the partition remember what it accepted."""
+def decided(
+    raw: Mapping[int, Sequence[RawBatch]],
+    spans: Spans,
+    source: Source,
+    memories: Mapping[int, Memory],
+    now_us: int,
+) -> Batch:
+    """Decode and judge what was taken in, event by event; each partition remembers what it accepted.
+
+    `now_us` is what the letters are dated, and decides nothing.
+    """
     import pyarrow as pa
 
-    accepted, refused, recorded, duplicates = [], [], [], 0
-    for some in raw:
-        decoded = decode(some, source)
-        verdict = judge(decoded.rows, some.recorded_of(decoded.offsets), memory, source)
-        memory.remember(verdict)
-        duplicates += verdict.duplicates
-        rows = decoded.rows if verdict.accepted.all() else decoded.rows.filter(pa.array(verdict.accepted))
-        accepted.append(_positioned(rows, span.partition, some.recorded_of(_offsets(rows, "_offset"))))
-        for part in (decoded.letters, verdict.letters):
-            if part.num_rows:
-                refused.append(part)
-                moments = np.asarray(some.recorded_of(_offsets(part, "offset")), np.int64)
-                recorded.append(np.broadcast_to(moments, (part.num_rows,)))
+    accepted, refused, duplicates = [], [letters.SCHEMA.empty_table()], 0
+    for partition, batches in raw.items():
+        memory = memories[partition]
+        for some in batches:
+            decoded = decode(some, source)
+            verdict = judge(decoded.rows, some.recorded_of(decoded.offsets), memory, source)
+            memory.remember(verdict)
+            duplicates += verdict.duplicates
+            rows = decoded.rows
+            if not verdict.accepted.all():
+                rows = rows.filter(pa.array(verdict.accepted))
+            accepted.append(_positioned(rows, partition, some.recorded_of(_offsets(rows, "_offset"))))
+            refused += [
+                letters.address(
+                    part,
+                    source=source.name,
+                    partition=partition,
+                    recorded_at_us=some.recorded_of(_offsets(part, "offset")),
+                    lettered_at_us=now_us,
+                )
+                for part in (decoded.letters, verdict.letters)
+                if part.num_rows
+            ]
     table = pa.concat_tables(accepted)
-    return Batch(
-        span,
-        table,
-        False,
-        _newest_us(table, source),
-        duplicates,
-        pa.concat_tables([letters.BATCH_SCHEMA.empty_table(), *refused]),
-        np.concatenate(recorded) if recorded else np.empty(0, np.int64),
-    )
+    return Batch(spans, table, False, _newest_us(table, source), duplicates, pa.concat_tables(refused))
 
 
-def replayed(rows: "pa.RecordBatch | pa.Table", span: Span, source: Source) -> Batch:
+def replayed(rows: "pa.RecordBatch | pa.Table", spans: Spans, source: Source) -> Batch:
     """Rows that the log has: they were decided long ago."""
     import pyarrow as pa
 
     table = rows if isinstance(rows, pa.Table) else pa.Table.from_batches([rows])
-    return Batch(span, table, True, _newest_us(table, source))
+    return Batch(spans, table, True, _newest_us(table, source))
 
 
 def _positioned(rows: "pa.Table", partition: int, recorded_us: int | Ints) -> "pa.Table":

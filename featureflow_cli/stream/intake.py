@@ -1,6 +1,6 @@
 """New events from the files of a source: listed in the registry before they are read from (design.md 4, Files)."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from featureflow_cli.compute.views import Source
@@ -21,6 +21,8 @@ class FileIntake:
     `passed` says up to where the log holds the events: files below it may be gone.
     """
 
+    waits = False
+
     def __init__(
         self, registry: Registry, root: Path, source: Source, clock: Clock, passed: Callable[[], int]
     ) -> None:
@@ -35,7 +37,28 @@ class FileIntake:
     def partitions(self) -> Sequence[int]:
         return [files.PARTITION]
 
-    def read(self, partition: int, position: int, rows: int) -> list[RawBatch]:
+    def first(self, partition: int) -> int:
+        return 0
+
+    def read(self, positions: Mapping[int, int], rows: int) -> Mapping[int, list[RawBatch]]:
+        if files.PARTITION not in positions:
+            return {}
+        found = self._read(positions[files.PARTITION], rows)
+        return {files.PARTITION: found} if found else {}
+
+    def drained(self, positions: Mapping[int, int]) -> bool:
+        return True
+
+    def on_revoke(self, call: Callable[[Sequence[int]], None]) -> None:
+        """Files go to nobody else."""
+
+    def report(self, ends: Mapping[int, int]) -> None:
+        """Files want no report."""
+
+    def close(self) -> None:
+        self._batches = iter(())
+
+    def _read(self, position: int, rows: int) -> list[RawBatch]:
         found: list[RawBatch] = []
         taken = taken_bytes = 0
         if position != self._position:

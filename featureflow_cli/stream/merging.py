@@ -9,14 +9,15 @@ time.
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from featureflow_cli.compute import codec, state
-from featureflow_cli.compute.codes import Ints
+from featureflow_cli.compute.codes import Bools, Ints
 from featureflow_cli.compute.events import Events
 from featureflow_cli.evaluate.keeping import Kept, expires_us, new_versions
+from featureflow_cli.offline.snapshots import Spans
 from featureflow_cli.online.store import Held, OnlineStore, Write
 from featureflow_cli.stream.resident import Resident
 from featureflow_cli.times import Clock
@@ -26,21 +27,27 @@ WRITES_AT_ONCE = 20_000
 
 @dataclass(frozen=True)
 class Seen:
-    """What one view sees of a batch. `events.entity` indexes `ids`; `offsets` stands beside the events."""
+    """What one view sees of a batch. `events.entity` indexes `ids`; where each event comes from stands beside."""
 
     kept: Kept
     events: Events
     ids: Sequence[str]
+    partitions: Ints
     offsets: Ints
 
+    def of(self, chosen: Ints) -> "Seen":
+        """What it sees of the chosen entities, renumbered in that order."""
+        if len(chosen) == len(self.ids):
+            return self
+        renumbered = np.full(len(self.ids), -1, np.int64)
+        renumbered[chosen] = np.arange(len(chosen))
+        mine = self.take(renumbered[self.events.entity] >= 0, [self.ids[at] for at in chosen.tolist()])
+        return replace(mine, events=replace(mine.events, entity=renumbered[mine.events.entity]))
 
-@dataclass(frozen=True)
-class Span:
-    """The offsets [start, end) of one partition that a batch decides."""
-
-    partition: int
-    start: int
-    end: int
+    def take(self, rows: Bools, ids: Sequence[str]) -> "Seen":
+        return Seen(
+            self.kept, self.events.take(np.flatnonzero(rows)), ids, self.partitions[rows], self.offsets[rows]
+        )
 
 
 @dataclass(frozen=True)
@@ -58,7 +65,7 @@ class Written:
 
 
 def write_states(
-    store: OnlineStore, resident: Resident, seen: Sequence[Seen], span: Span, clock: Clock
+    store: OnlineStore, resident: Resident, seen: Sequence[Seen], spans: Spans, clock: Clock
 ) -> Written:
     """Merge what the views of one entity see into its hashes, until the store has acknowledged all of it."""
     ids = sorted({id for view in seen for id in view.ids})
@@ -69,7 +76,7 @@ def write_states(
     while todo.any():
         chosen = np.flatnonzero(todo).tolist()
         held = resident.fetch(store, [ids[at] for at in chosen])
-        attempt = _Attempt(dict(zip(chosen, held, strict=True)), resident.fields, span, clock())
+        attempt = _Attempt(dict(zip(chosen, held, strict=True)), resident.fields, spans, clock())
         for view, at in zip(seen, places, strict=True):
             attempt.merge(view, at, np.flatnonzero(todo[at]))
         changed, writes = attempt.writes(ids)
@@ -84,11 +91,11 @@ def write_states(
 class _Attempt:
     """One try: the hashes as they were `held`, by place, and the new blobs that are computed from them."""
 
-    def __init__(self, held: Mapping[int, Held], fields: Sequence[str], span: Span, now_us: int) -> None:
+    def __init__(self, held: Mapping[int, Held], fields: Sequence[str], spans: Spans, now_us: int) -> None:
         self.held = held
         self.covered = 0
         self._fields = fields
-        self._span = span
+        self._spans = spans
         self._now_us = now_us
         self._blobs: dict[int, dict[str, bytes]] = defaultdict(dict)
         self._newest_us: dict[int, dict[str, int]] = defaultdict(dict)
@@ -97,21 +104,20 @@ class _Attempt:
     def merge(self, view: Seen, places: Ints, chosen: Ints) -> None:
         """Merge the view's events of its `chosen` entities; `places` are those of all its entities."""
         kept, column = view.kept, self._fields.index(view.kept.field)
-        events, offsets = _of_entities(view, chosen)
-        at = places[chosen]
+        view, at = view.of(chosen), places[chosen]
         base, ends = codec.decode(kept.view, [self.held[place].blobs[column] for place in at.tolist()])
-        fresh = offsets >= covered_ends(kept, ends, len(at), self._span.partition)[events.entity]
+        fresh = view.offsets >= covered_ends(kept, ends, view)
         if not fresh.all():
             self.covered += int(len(fresh) - fresh.sum())
-            events = events.take(fresh)
-        changed = np.unique(events.entity)
+            view = view.take(fresh, view.ids)
+        changed = np.unique(view.events.entity)
         if not len(changed):
             return
-        merged = state.merge(kept.view, [base, state.lift(kept.view, events, len(at))])
+        merged = state.merge(kept.view, [base, state.lift(kept.view, view.events, len(at))])
+        ends = raised(ends, view, self._spans)
         if len(changed) < len(at):
             merged, ends = state.take(kept.view, merged, changed), _take_ends(ends, changed, len(at))
-        blobs = codec.encode(kept.view, merged, raised(ends, len(changed), self._span))
-        self._note(kept, at[changed].tolist(), blobs, merged.newest_us)
+        self._note(kept, at[changed].tolist(), codec.encode(kept.view, merged, ends), merged.newest_us)
 
     def _note(self, kept: Kept, places: list[int], blobs: list[bytes], newest_us: Ints) -> None:
         expiries = expires_us(kept.view, newest_us, self._now_us)
@@ -138,41 +144,34 @@ class _Attempt:
         ]
 
 
-def _of_entities(view: Seen, chosen: Ints) -> tuple[Events, Ints]:
-    """The events of the chosen entities, renumbered in that order, and their offsets."""
-    if len(chosen) == len(view.ids):
-        return view.events, view.offsets
-    renumbered = np.full(len(view.ids), -1, np.int64)
-    renumbered[chosen] = np.arange(len(chosen))
-    rows = np.flatnonzero(renumbered[view.events.entity] >= 0)
-    events = view.events.take(rows)
-    return (
-        Events(renumbered[events.entity], events.ts, events.masks, events.operands, events.row),
-        view.offsets[rows],
-    )
+def covered_ends(kept: Kept, ends: codec.Ends, view: Seen) -> Ints:
+    """For each event, where its state's knowledge of its partition ends.
 
-
-def covered_ends(kept: Kept, ends: codec.Ends, count: int, partition: int) -> Ints:
-    """Where each state's knowledge of the partition ends; a missing state is the empty one at the floor."""
-    covered = np.full(count, kept.floor(partition), np.int64)
-    here = ends.partition == partition
-    covered[ends.state[here]] = np.maximum(covered[ends.state[here]], ends.end[here])
+    A missing state is the empty one at the floor.
+    """
+    covered = np.empty(len(view.offsets), np.int64)
+    for partition in np.unique(view.partitions).tolist():
+        known = np.full(len(view.ids), kept.floor(partition), np.int64)
+        there = ends.partition == partition
+        known[ends.state[there]] = np.maximum(known[ends.state[there]], ends.end[there])
+        rows = view.partitions == partition
+        covered[rows] = known[view.events.entity[rows]]
     return covered
 
 
-def raised(ends: codec.Ends, count: int, span: Span) -> codec.Ends:
-    """The headers of `count` states that have all taken in the batch."""
-    others = ends.partition != span.partition
-    mine = np.full(count, span.end, np.int64)
-    here = ~others
-    mine[ends.state[here]] = np.maximum(ends.end[here], span.end)
-    state_, partition, end = (
-        np.concatenate([ends.state[others], np.arange(count)]),
-        np.concatenate([ends.partition[others], np.full(count, span.partition)]),
-        np.concatenate([ends.end[others], mine]),
-    )
-    order = np.lexsort((partition, state_))
-    return codec.Ends(state_[order], partition[order], end[order])
+def raised(ends: codec.Ends, view: Seen, spans: Spans) -> codec.Ends:
+    """The headers of states that have taken in the view's events: of their partitions up to the spans' ends."""
+    partitions, index = np.unique(view.partitions, return_inverse=True)
+    states, index = np.divmod(np.unique(view.events.entity * len(partitions) + index), len(partitions))
+    span_ends = np.array([spans[partition][1] for partition in partitions.tolist()], np.int64)
+    state_ = np.concatenate([ends.state, states])
+    partition = np.concatenate([ends.partition, partitions[index]])
+    end = np.concatenate([ends.end, span_ends[index]])
+    order = np.lexsort((-end, partition, state_))
+    state_, partition, end = state_[order], partition[order], end[order]
+    first = np.ones(len(order), np.bool_)
+    first[1:] = (state_[1:] != state_[:-1]) | (partition[1:] != partition[:-1])
+    return codec.Ends(state_[first], partition[first], end[first])
 
 
 def _take_ends(ends: codec.Ends, chosen: Ints, count: int) -> codec.Ends:

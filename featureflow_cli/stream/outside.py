@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from featureflow_cli.engines.duckdb import Engine
+from featureflow_cli.errors import FeatureflowError
 from featureflow_cli.offline.snapshots import Snapshot, Spans
 from featureflow_cli.online.store import OnlineStore
 from featureflow_cli.sources.batches import RawBatch
@@ -14,17 +15,44 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 
+class OffsetGone(FeatureflowError):
+    """The source no longer has the offset that was asked for: the partition is to be taken up anew [reset]."""
+
+    def __init__(self, partition: int) -> None:
+        super().__init__(f"partition {partition} no longer has the offset that was asked for")
+        self.partition = partition
+
+
 class Intake(Protocol):
     """Where the events of one source come from, by partition."""
 
+    @property
+    def waits(self) -> bool:
+        """Whether `read` itself waits a moment for news; otherwise the loop waits between two looks."""
+
     def partitions(self) -> Sequence[int]:
-        """The partitions that there are now."""
+        """The partitions that this worker holds now (of a consumer group: those assigned to it)."""
 
-    def read(self, partition: int, position: int, rows: int) -> list[RawBatch]:
-        """About `rows` events from the offset `position` on, in batches that follow on one another.
+    def first(self, partition: int) -> int:
+        """The offset at which a partition begins that the log does not know."""
 
-        An empty list: there is nothing there yet.
+    def read(self, positions: Mapping[int, int], rows: int) -> Mapping[int, list[RawBatch]]:
+        """About `rows` events in all: of each partition named, from its position on, in order.
+
+        Partitions without news are left out. What is held may change meanwhile: `on_revoke` is called first.
+        Raises OffsetGone, and StoreUnavailable where the source does not answer.
         """
+
+    def drained(self, positions: Mapping[int, int]) -> bool:
+        """Whether all is read that was there when this was first asked; asked when a read found nothing."""
+
+    def on_revoke(self, call: Callable[[Sequence[int]], None]) -> None:
+        """Have `call` told of partitions that go to others, before they do."""
+
+    def report(self, ends: Mapping[int, int]) -> None:
+        """Tell the source what the log holds now: a report, from which nothing starts [sinks]."""
+
+    def close(self) -> None: ...
 
 
 class Log(Protocol):

@@ -4,12 +4,13 @@ Each is a new event (at its old offset the headers would drop it, design.md 4): 
 in the registry, its time the moment it was asked for. So a replay that is cut off goes on where it stopped.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
 from featureflow_cli.offline.letters import DeadLetters
 from featureflow_cli.plan.registry import Registry
+from featureflow_cli.sources import files
 from featureflow_cli.sources.batches import RawBatch
 from featureflow_cli.stream.outside import Intake
 
@@ -26,28 +27,55 @@ class WithReplays:
         self._letters = letters
         self._source = source
 
-    def partitions(self) -> Sequence[int]:
-        """REPLAY is always there, if empty: letters may be asked for while the stream runs."""
-        return [*self._events.partitions(), REPLAY]
+    @property
+    def waits(self) -> bool:
+        return self._events.waits
 
-    def read(self, partition: int, position: int, rows: int) -> list[RawBatch]:
+    def partitions(self) -> Sequence[int]:
+        """REPLAY is always there, if empty: letters may be asked for while the stream runs.
+
+        It goes with the files, or with the first partition of a topic.
+        """
+        held = self._events.partitions()
+        return [*held, REPLAY] if files.PARTITION in held or 0 in held else held
+
+    def first(self, partition: int) -> int:
+        return 0 if partition == REPLAY else self._events.first(partition)
+
+    def read(self, positions: Mapping[int, int], rows: int) -> Mapping[int, list[RawBatch]]:
         """The next events; a message whose letter is gone is an empty one, which is undecodable."""
-        if partition != REPLAY:
-            return self._events.read(partition, position, rows)
+        events = {partition: position for partition, position in positions.items() if partition != REPLAY}
+        found = dict(self._events.read(events, rows))
+        if REPLAY in positions:
+            found |= self._asked(positions[REPLAY], rows)
+        return found
+
+    def drained(self, positions: Mapping[int, int]) -> bool:
+        return self._events.drained(positions)
+
+    def on_revoke(self, call: Callable[[Sequence[int]], None]) -> None:
+        self._events.on_revoke(call)
+
+    def report(self, ends: Mapping[int, int]) -> None:
+        self._events.report(ends)
+
+    def close(self) -> None:
+        self._events.close()
+
+    def _asked(self, position: int, rows: int) -> Mapping[int, list[RawBatch]]:
         asked = [replay for replay in self._registry.replays(self._source) if replay.ordinal >= position][
             :rows
         ]
         if not asked:
-            return []
+            return {}
         payloads = self._payloads({(replay.partition, replay.offset) for replay in asked})
-        return [
-            RawBatch(
-                content=[payloads.get((replay.partition, replay.offset), b"") for replay in asked],
-                offsets=np.array([replay.ordinal for replay in asked], np.int64),
-                end=asked[-1].ordinal + 1,
-                recorded_at_us=np.array([replay.listed_us for replay in asked], np.int64),
-            )
-        ]
+        batch = RawBatch(
+            content=[payloads.get((replay.partition, replay.offset), b"") for replay in asked],
+            offsets=np.array([replay.ordinal for replay in asked], np.int64),
+            end=asked[-1].ordinal + 1,
+            recorded_at_us=np.array([replay.listed_us for replay in asked], np.int64),
+        )
+        return {REPLAY: [batch]}
 
     def _payloads(self, wanted: set[tuple[int, int]]) -> dict[tuple[int, int], bytes]:
         found: dict[tuple[int, int], bytes] = {}

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Protocol
 
 from featureflow_cli.errors import FeatureflowError, StoreUnavailable
@@ -100,9 +101,10 @@ class _Loop:
                 self._commit()
                 raise
             if not moved:
-                if self.once:
+                if self.once and all(worker.is_drained for worker in self.crew.workers):
                     return
-                self.stop.wait(POLL_S)
+                if not any(worker.waits for worker in self.crew.workers):
+                    self.stop.wait(POLL_S)
         self._commit()
 
     def _wait(self, err: StoreUnavailable) -> None:
@@ -116,17 +118,19 @@ class _Loop:
         self.stop.wait(min(0.1 * 2**self.failures, LONGEST_WAIT_S))
 
     def _round(self) -> bool:
-        """A batch of every partition of every source; whether there was any. All is committed if not."""
+        """A batch of every source; whether there was any. All is committed if not."""
         if self._is_due("learn", LEARN_US):
             self.crew.learn()
         moved = False
         for worker in self.crew.workers:
+            if self.stop.is_set():
+                break
             if worker.needs_take_up:
                 worker.take_up()
                 self.crew.settle()
-            for partition in list(worker.parts):
-                if not self.stop.is_set():
-                    moved = self._batch(worker, partition) or moved
+            else:
+                worker.follow()
+            moved = self._batches(worker) or moved
         rows, size = self.crew.held
         is_full = rows >= COMMIT_ROWS or size >= COMMIT_BYTES
         if not moved or is_full or self._is_due("commit", self.interval_us):
@@ -137,16 +141,18 @@ class _Loop:
         self.show(list(self.crew.progress.values()))
         return moved
 
-    def _batch(self, worker: Worker, partition: int) -> bool:
-        """A batch from its intake to its marker; whether there was one."""
-        if worker.needs_take_up:  # the store lost what an earlier partition had marked
-            return True
-        batch = worker.poll(partition, self.batch_rows)
-        if batch is None:
-            return False
-        worker.write_online(batch)
-        worker.mark(batch)
-        return True
+    def _batches(self, worker: Worker) -> bool:
+        """A batch from the log and one of new events, from their intake to their marker; whether there was any."""
+        moved = False
+        for take in (worker.replay, partial(worker.poll, self.batch_rows)):
+            if worker.needs_take_up:  # the store lost what was marked before
+                return True
+            batch = take()
+            if batch is not None:
+                worker.write_online(batch)
+                worker.mark(batch)
+                moved = True
+        return moved or worker.needs_take_up
 
     def _commit(self) -> None:
         for worker in self.crew.workers:

@@ -55,4 +55,7 @@ def see(engine: Engine, rows: "pa.Table", members: Sequence[Kept]) -> Sight:
 def _seen(engine: Engine, kept: Kept, relation: str) -> Seen:
     projected = engine.table(projection_sql(kept.view, relation, positions=True))
     events, ids = from_projection(kept.view, projected)
-    return Seen(kept, events, ids, np.asarray(projected.column("_offset").to_numpy(), np.int64))
+    partitions, offsets = (
+        np.asarray(projected.column(name).to_numpy(), np.int64) for name in ("_partition", "_offset")
+    )
+    return Seen(kept, events, ids, partitions, offsets)

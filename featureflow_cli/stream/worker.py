@@ -1,7 +1,9 @@
 """One worker on one source: its hold on the partitions, and the steps of design.md 4, one at a time.
 
     take_up        markers and log are read; what has no marker is bootstrapped; reading starts from there
-    poll           a batch: replayed from the log below its end, taken in and decided from there on
+    follow         partitions that came are taken up, those that went to others are let go
+    replay         a batch from the log, of a partition that is below the log's end
+    poll           a batch of new events, taken in and decided
     write_online   its states, by compare-and-set, until the store has acknowledged all of them
     mark           the marker: up to here all states are complete
     commit_offline letters, then the rows of all batches since the last commit
@@ -15,14 +17,16 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from featureflow_cli.compute.views import Source
+from featureflow_cli.errors import FeatureflowError
 from featureflow_cli.evaluate.bootstrap import bootstrap
 from featureflow_cli.evaluate.keeping import Kept, low_end, markers
 from featureflow_cli.offline.snapshots import Snapshot
+from featureflow_cli.sources import files
 from featureflow_cli.sources.verdicts import Memory
-from featureflow_cli.stream.commits import addressed, commit
+from featureflow_cli.stream.commits import commit
 from featureflow_cli.stream.deciding import Batch, decided, memory_of, replayed
-from featureflow_cli.stream.merging import Span, Written, write_states
-from featureflow_cli.stream.outside import Outside
+from featureflow_cli.stream.merging import Written, write_states
+from featureflow_cli.stream.outside import OffsetGone, Outside
 from featureflow_cli.stream.progress import Progress
 from featureflow_cli.stream.resident import Resident
 from featureflow_cli.stream.seeing import see
@@ -63,10 +67,15 @@ class Worker:
         self._residents: dict[str, Resident] = {}
         self._marked: dict[tuple[str, int], int] = {}
         self.lose()
+        outside.intake.on_revoke(self.let_go)
 
     @property
     def needs_take_up(self) -> bool:
         return self._lost
+
+    @property
+    def waits(self) -> bool:
+        return self._outside.intake.waits
 
     def lose(self) -> None:
         """Forget all that rests on a connection or a snapshot: states, batches, positions [cache, fate].
@@ -98,10 +107,42 @@ class Worker:
         for entity in entities:
             fields = tuple(kept.field for kept in self.members if kept.view.entity == entity)
             self._residents[entity] = Resident(entity, fields, RESIDENT_BYTES // len(entities))
-        for partition in self._partitions():
-            self.parts[partition] = self._part(partition)
+        self._take(self._partitions())
         self.progress.taken_up += 1
         self._lost = False
+
+    def follow(self) -> None:
+        """Take up the partitions that came since; each from one snapshot of the log [start, memory]."""
+        held = self._partitions()
+        self.let_go([partition for partition in self.parts if partition not in held])
+        came = [partition for partition in held if partition not in self.parts]
+        if not came or self._lost:
+            return
+        if self._outside.log is not None:
+            self.base = self._outside.log.raise_meaning(self._outside.log.snapshot(), self._outside.order)
+        if any(None in markers(self._outside.online, kept) for kept in self.members):
+            self.lose()
+            return
+        self._take(came)
+
+    def _take(self, partitions: Sequence[int]) -> None:
+        marked = {kept.field: markers(self._outside.online, kept) for kept in self.members}
+        for partition in partitions:
+            self.parts[partition] = self._part(partition, low_end(self.members, marked, partition))
+
+    def let_go(self, partitions: Sequence[int]) -> None:
+        """Commit what was decided, and leave the partitions to others.
+
+        What cannot be committed is forgotten: who holds them next decides it again.
+        """
+        if not any(partition in self.parts for partition in partitions):
+            return
+        try:
+            self.commit_offline()
+        except FeatureflowError:  # met again by the step that comes to it; here it would end a rebalance
+            self.lose()
+        for partition in partitions:
+            self.parts.pop(partition, None)
 
     def _with_floor(self, kept: Kept) -> Kept:
         """The kept view with its floor: the log's ends as they are now, unless one was recorded before."""
@@ -119,49 +160,110 @@ class Worker:
             self.progress.bootstrapped.append(kept.view.name)
 
     def _partitions(self) -> list[int]:
-        logged = () if self.base is None else self.base.ends
-        return sorted({*self._outside.intake.partitions(), *logged})
+        """Those that the intake holds; beside its files, or the first of a topic, those that only the log knows.
 
-    def _part(self, partition: int) -> Part:
-        low = low_end(self._outside.online, self.members, partition)
+        The log of a topic that other workers share is theirs as well: only what no topic has is taken up here.
+        """
+        held = set(self._outside.intake.partitions())
+        logged = set() if self.base is None else set(self.base.ends)
+        if files.PARTITION in held:
+            held |= logged
+        elif 0 in held:
+            held |= {partition for partition in logged if partition < 0}
+        return sorted(held)
+
+    def _part(self, partition: int, low: int) -> Part:
         if self.base is None:  # a table decides afresh what it is asked again: its files are its log
             start = 0 if self.source.event_id is not None else low
             return Part(start, 0, low, memory_of(self.source, None, None, partition), None)
-        end = self.base.ends.get(partition, 0)
-        start = min(low, end) if self.members else end
         memory = memory_of(self.source, self._outside.log, self.base, partition)
+        end = self.base.ends.get(partition)
+        if end is None:
+            first = self._outside.intake.first(partition)
+            return Part(first, first, low, memory, None)
+        start = min(low, end) if self.members else end
         replay = self._outside.replayed(self.base, partition, start, end) if start < end else None
         return Part(start, end, low, memory, replay)
 
     # ---- one batch
 
-    def poll(self, partition: int, rows: int = BATCH_ROWS) -> Batch | None:
-        """The next batch of a partition; None: there is nothing there yet."""
-        part = self.parts[partition]
-        if part.position < part.decided:
-            batch = self._replay(part, partition)
-        else:
-            raw = self._outside.intake.read(partition, part.position, rows)
-            if not raw:
-                return None
-            span = Span(partition, part.position, raw[-1].end)
-            batch = decided(raw, span, self.source, part.memory)
-            if self.base is not None:
-                self.pending.append(batch)
-        part.position = batch.span.end
+    def replay(self) -> Batch | None:
+        """What was decided long ago is not decided again: its rows come from the log [log].
+
+        None: every partition has come to the log's end.
+        """
+        for partition, part in self.parts.items():
+            if part.position < part.decided:
+                rows = None if part.replay is None else next(part.replay, None)
+                if rows is None:
+                    part.replay = None
+                    assert self._outside.log is not None
+                    rows, end = self._outside.log.schema.empty_table(), part.decided
+                else:
+                    end = int(rows.column("_offset")[-1].as_py()) + 1
+                return self._took(replayed(rows, {partition: (part.position, end)}, self.source))
+        return None
+
+    def poll(self, rows: int = BATCH_ROWS) -> Batch | None:
+        """The next batch of new events; None: there is nothing there yet.
+
+        An offset that is gone takes the partition up anew [reset]; FeatureflowError where events are lost.
+        """
+        asked = self._positions()
+        try:
+            raw = self._outside.intake.read(asked, rows)
+        except OffsetGone as gone:
+            self._again(gone.partition)
+            return None
+        raw = {
+            partition: batches for partition, batches in raw.items() if partition in self.parts and batches
+        }
+        if not raw or self._lost:
+            return None
+        spans = {partition: (asked[partition], batches[-1].end) for partition, batches in raw.items()}
+        memories = {partition: self.parts[partition].memory for partition in raw}
+        batch = decided(raw, spans, self.source, memories, self._outside.clock())
+        if self.base is not None:
+            self.pending.append(batch)
+        return self._took(batch)
+
+    def _again(self, partition: int) -> None:
+        """Let the partition go; `follow` takes it up again from the log's end, if that is still to be had."""
+        self.let_go([partition])
+        if self._lost or self._outside.log is None:
+            return
+        end = self._outside.log.snapshot().ends.get(partition)
+        first = self._outside.intake.first(partition)
+        if end is not None and end < first:
+            name = self.source.name
+            what = f"source '{name}': events {end} to {first - 1} of partition {partition} are gone"
+            hint = (
+                "the topic's retention passed before they were streamed: no feature can know them;"
+                " to go on without them: featureflow stream --skip-lost"
+            )
+            raise FeatureflowError(what, hint=hint)
+
+    def _positions(self) -> dict[int, int]:
+        """Where each partition of the intake goes on, of those that have come to the log's end."""
+        held = self._outside.intake.partitions()
+        return {
+            partition: self.parts[partition].position
+            for partition in held
+            if partition in self.parts and self.parts[partition].position >= self.parts[partition].decided
+        }
+
+    @property
+    def is_drained(self) -> bool:
+        """Whether all that was there when this was first asked is applied; asked when there was no batch."""
+        if self._lost or any(part.position < part.decided for part in self.parts.values()):
+            return False
+        return self._outside.intake.drained(self._positions())
+
+    def _took(self, batch: Batch) -> Batch:
+        for partition, (_, end) in batch.spans.items():
+            self.parts[partition].position = end
         self._count(batch)
         return batch
-
-    def _replay(self, part: Part, partition: int) -> Batch:
-        """What was decided long ago is not decided again: its rows come from the log [log]."""
-        rows = None if part.replay is None else next(part.replay, None)
-        if rows is None:
-            part.replay = None
-            assert self._outside.log is not None
-            rest = self._outside.log.schema.empty_table()
-            return replayed(rest, Span(partition, part.position, part.decided), self.source)
-        end = int(rows.column("_offset")[-1].as_py()) + 1
-        return replayed(rows, Span(partition, part.position, end), self.source)
 
     def _count(self, batch: Batch, sign: int = 1) -> None:
         progress = self.progress
@@ -177,14 +279,14 @@ class Worker:
 
     def write_online(self, batch: Batch) -> Written:
         """Merge the batch into the states of all views, until the store has acknowledged each of them."""
-        part, outside = self.parts[batch.span.partition], self._outside
-        if batch.span.end <= part.complete or not self.members or not batch.rows.num_rows:
+        outside = self._outside
+        if not self.members or not batch.rows.num_rows or self._is_complete(batch):
             return Written()
         sight = see(outside.engine, batch.rows, self.members)
         written = Written()
         for entity, resident in self._residents.items():
             mine = [seen for seen in sight.seen if seen.kept.view.entity == entity]
-            written += write_states(outside.online, resident, mine, batch.span, outside.clock)
+            written += write_states(outside.online, resident, mine, batch.spans, outside.clock)
         for kept, oldest_us in sight.ranked:
             outside.online.withdraw(kept.field, oldest_us)
         self.progress.writes += written.writes
@@ -192,36 +294,48 @@ class Worker:
         self.progress.before_until += 0 if batch.is_replay else sight.before_until
         return written
 
+    def _is_complete(self, batch: Batch) -> bool:
+        """Whether the markers said so when its partitions were taken up: nothing of it need be written."""
+        parts = self.parts
+        return all(
+            partition in parts and end <= parts[partition].complete
+            for partition, (_, end) in batch.spans.items()
+        )
+
     def mark(self, batch: Batch) -> bool:
-        """Say that all states are complete up to the batch's end; its writes are acknowledged [acks, prior].
+        """Say that all states are complete up to the batch's ends; its writes are acknowledged [acks, prior].
 
         False: the store has lost what was marked before. Then nothing is marked, and all is taken up again.
         """
-        partition, online = batch.span.partition, self._outside.online
+        online = self._outside.online
+        ends = {partition: end for partition, (_, end) in batch.spans.items()}
         for kept in self.members:
-            if not self._stands(kept, partition):
+            if not self._stands(kept, list(ends)):
                 self.lose()
                 return False
         if self._outside.log is None and batch.letters.num_rows:  # no offline commit will pass them [letters]
-            self._outside.letters.append(addressed(self.source, [batch], self._outside.clock()))
+            self._outside.letters.append(batch.letters)
         for kept in self.members:
             for shard in range(online.shards):
-                online.mark(shard, kept.field, {partition: batch.span.end})
-            self._marked[kept.field, partition] = batch.span.end
+                online.mark(shard, kept.field, ends)
+            self._marked.update({(kept.field, partition): end for partition, end in ends.items()})
         return True
 
     def look(self) -> bool:
         """Whether the online store still has what was marked: an idle worker looks every few seconds [idle]."""
         self._outside.online.ping()
-        stands = all(self._stands(kept, partition) for kept in self.members for partition in self.parts)
+        stands = all(self._stands(kept, list(self.parts)) for kept in self.members)
         if not stands:
             self.lose()
         return stands
 
-    def _stands(self, kept: Kept, partition: int) -> bool:
-        marked = self._marked.get((kept.field, partition), 0)
+    def _stands(self, kept: Kept, partitions: Sequence[int]) -> bool:
         return all(
-            marker is not None and marker.get(partition, kept.floor(partition)) >= marked
+            marker is not None
+            and all(
+                marker.get(partition, kept.floor(partition)) >= self._marked.get((kept.field, partition), 0)
+                for partition in partitions
+            )
             for marker in markers(self._outside.online, kept)
         )
 
@@ -241,11 +355,12 @@ class Worker:
         """
         if not self.pending or self._outside.log is None or self.base is None:
             return 0
-        done = commit(self._outside, self.source, self.pending, self.base)
+        done = commit(self._outside, self.pending, self.base)
         if done is None:  # the log ends before what we hold: it was cut back, and is to be filled anew
             self.lose()
             return 0
         (self.base, rows), self.pending = done, []
         self.progress.committed += rows
         self.progress.commits += rows > 0
+        self._outside.intake.report(self.base.ends)
         return rows

@@ -164,9 +164,9 @@ def test_a_letter_is_replayed_once_as_a_new_event(bank: Bank):
     )
     intake = WithReplays(events, project.registry, DeadLetters(project.letters_path), "payments")
     assert intake.partitions() == [*events.partitions(), REPLAY]
-    (batch,) = intake.read(REPLAY, 0, 10)
+    ((batch,),) = intake.read({REPLAY: 0}, 10).values()
     assert list(batch.content) == [b'{"amount": "2.00"}', b'{"amount": "1.00"}']
     assert (batch.offsets.tolist(), batch.end) == ([0, 1], 2)
-    (rest,) = intake.read(REPLAY, 1, 10)
+    ((rest,),) = intake.read({REPLAY: 1}, 10).values()
     assert list(rest.content) == [b'{"amount": "1.00"}']
-    assert intake.read(REPLAY, 2, 10) == []
+    assert intake.read({REPLAY: 2}, 10) == {}

@@ -43,10 +43,9 @@ def test_what_went_online_but_not_into_the_log_is_not_applied_twice(world: World
     fill(world, random.Random(4), 100)
     first = world.worker()
     first.take_up()
-    for partition in first.parts:
-        batch = first.poll(partition)
-        assert batch is not None
-        first.write_online(batch)
+    batch = first.poll()
+    assert batch is not None
+    first.write_online(batch)
     second = world.worker()
     drain(second)
     assert second.progress.writes == 0
@@ -60,11 +59,10 @@ def test_two_workers_on_one_store_double_nothing(world: World) -> None:
     two.take_up()
     for own_rows in ((37, 60), (64, 20), (90, 200), (200, 200)):
         for worker, rows in zip((one, two), own_rows, strict=True):
-            for partition in worker.parts:
-                batch = worker.poll(partition, rows)
-                if batch is not None:
-                    worker.write_online(batch)
-                    assert worker.mark(batch)
+            batch = worker.poll(rows)
+            if batch is not None:
+                worker.write_online(batch)
+                assert worker.mark(batch)
         one.commit_offline()
     two.commit_offline()
     assert one.progress.conflicts + two.progress.conflicts > 0
@@ -135,8 +133,7 @@ def test_a_log_that_was_removed_is_decided_anew(world: World) -> None:
     worker = world.worker()
     drain(worker)
     fill(world, random.Random(12), 60)
-    for partition in worker.parts:
-        worker.poll(partition)
+    worker.poll()
     for path in sorted((world.folder / "offline" / "events").rglob("*"), reverse=True):
         path.rmdir() if path.is_dir() else path.unlink()
     fresh = world.worker()
@@ -189,7 +186,7 @@ def _step(worker: Worker, chance: random.Random, batches: list) -> None:
         elif chance.random() < 0.3:
             worker.commit_offline()
         elif not batches:
-            batch = worker.poll(chance.choice(list(worker.parts)), chance.randrange(1, 15))
+            batch = worker.replay() or worker.poll(chance.randrange(1, 15))
             if batch is not None:
                 batches.append(batch)
     except StoreUnavailable:

@@ -4,6 +4,7 @@ import json
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -103,7 +104,32 @@ class Topic:
     def partitions(self) -> Sequence[int]:
         return list(self.messages)
 
-    def read(self, partition: int, position: int, rows: int) -> list[RawBatch]:
+    waits = False
+
+    def first(self, partition: int) -> int:
+        return 0
+
+    def drained(self, positions: Mapping[int, int]) -> bool:
+        return True
+
+    def on_revoke(self, call: Callable[[Sequence[int]], None]) -> None:
+        pass
+
+    def report(self, ends: Mapping[int, int]) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
+
+    def read(self, positions: Mapping[int, int], rows: int) -> Mapping[int, list[RawBatch]]:
+        """About as many of each partition."""
+        share = -(-rows // max(len(positions), 1))
+        found = {
+            partition: self._read(partition, position, share) for partition, position in positions.items()
+        }
+        return {partition: batches for partition, batches in found.items() if batches}
+
+    def _read(self, partition: int, position: int, rows: int) -> list[RawBatch]:
         """In batches of seven, as small as those of a real source are large."""
         found = self.messages[partition][position : position + rows]
         batches = []
@@ -189,8 +215,8 @@ def drain(worker: Worker, rows: int = 50) -> None:
     moved = True
     while moved:
         moved = False
-        for partition in list(worker.parts):
-            batch = worker.poll(partition, rows)
+        for take in (worker.replay, partial(worker.poll, rows)):
+            batch = take()
             if batch is not None:
                 worker.write_online(batch)
                 assert worker.mark(batch)
