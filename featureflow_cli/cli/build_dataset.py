@@ -90,6 +90,9 @@ def build_dataset(
     if as_json:
         show_json({"output": str(output), "line": dataset.report.line} | dataclasses.asdict(dataset.report))
         return
+    for name, reasons in dataset.report.refused.items():
+        counts = ", ".join(f"{count:,} {reason}" for reason, count in sorted(reasons.items()))
+        say(f"events of the batch files of '{name}' were refused: {counts} (featureflow dead-letters list)")
     for entity, count in dataset.report.cold.items():
         if count:
             say(f"dropped {count:,} rows whose {entity} was not known yet (--cold-start keep keeps them)")

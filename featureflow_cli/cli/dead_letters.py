@@ -10,6 +10,7 @@ from featureflow_cli.errors import NotFound, UsageError, did_you_mean
 from featureflow_cli.times import format_timestamp, parse_duration
 
 if TYPE_CHECKING:
+    from featureflow_cli.compute.views import Source as SourceSpec
     from featureflow_cli.evaluate.project import Project
 
 Source = Annotated[str | None, typer.Option("--source", help="Only those of this source.")]
@@ -93,7 +94,11 @@ def replay(
     Example: featureflow dead-letters replay --source user_events --reason wrong_type
     """
     project = invocation(ctx).project()
-    letters = [letter for letter in _letters(project, source, reason, since) if not letter["replayed"]]
+    letters = [
+        letter
+        for letter in _letters(project, source, reason, since)
+        if not letter["replayed"] and letter["source"] in project.repo.sources
+    ]
     if position:
         letters = [letter for letter in letters if f"{letter['partition']}:{letter['offset']}" in position]
     by_source: dict[str, list[tuple[int, int]]] = {}
@@ -113,7 +118,22 @@ def replay(
     else:
         for name, number in listed.items():
             show(f"{name}: {number:,} letters will be replayed")
+        for name, positions in by_source.items():
+            _say_what_history_is(project.repo.sources[name], positions)
         say("Run: featureflow stream --once   (a stream that is running takes them up by itself)")
+
+
+def _say_what_history_is(source: "SourceSpec", positions: list[tuple[int, int]]) -> None:
+    """Letters of a history become events of the stream: before `until` these are skipped (design.md 4)."""
+    from featureflow_cli.evaluate.tables import HISTORY
+
+    number = sum(partition == HISTORY for partition, _ in positions)
+    if number and source.until_us is not None:
+        until = format_timestamp(source.until_us)
+        say(
+            f"{number:,} of them are from the history (batch) of '{source.name}': as events of the stream those"
+            f" before its `until`, {until}, are skipped; once the definitions fit them, the history is read anew"
+        )
 
 
 def _letters(

@@ -23,7 +23,10 @@ Evaluator = Callable[[Engine, Service, dict[str, str], pa.Table, Ints], Rows]
 
 @dataclass(frozen=True)
 class Report:
-    """What was kept and what was not; `cold` counts dropped rows by the entity that was not known."""
+    """What was kept and what was not; `cold` counts dropped rows by the entity that was not known.
+
+    `refused` counts, by source and reason, events of `batch` files that no label saw: they are dead letters.
+    """
 
     rows_kept: int
     rows_dropped: int
@@ -31,6 +34,7 @@ class Report:
     versions: dict[str, int]
     reasons: dict[str, dict[str, int]]
     registry_version: int | None
+    refused: dict[str, dict[str, int]]
     audit: Audit | None = field(default=None)
 
     @property
@@ -140,6 +144,7 @@ def _report(
         versions=events.versions,
         reasons=reasons,
         registry_version=version,
+        refused=events.refused,
         audit=found,
     )
 

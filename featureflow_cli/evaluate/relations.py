@@ -1,7 +1,8 @@
 """The accepted events of all sources that a service reads, as relations of one engine: one moment of the world."""
 
-from collections.abc import Iterable
+from collections import Counter
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 from featureflow_cli.compute.views import Service, Source
@@ -19,10 +20,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Relations:
-    """`names`: relation by source; `versions`: of each streamed source's log, to build the same again."""
+    """`names`: relation by source; `versions`: of each streamed source's log, to build the same again.
+
+    `refused`: by source and reason, how many events of tables read in place are not among them.
+    """
 
     names: dict[str, str]
     versions: dict[str, int]
+    refused: dict[str, dict[str, int]]
 
 
 def relations(
@@ -36,13 +41,17 @@ def relations(
     """Relations of events with timestamps before `before_us`; of the logs' newest versions, or those given."""
     names: dict[str, str] = {}
     taken: dict[str, int] = {}
+    refused: dict[str, Counter[str]] = {}
     for source in {member.view.source.name: member.view.source for member in service.views}.values():
         snapshot = _snapshot(project, source, (versions or {}).get(source.name))
         if snapshot is not None:
             taken[source.name] = snapshot.version
-        in_place = _in_place(project, source)
+        in_place = None
+        if source.batch:
+            counts = refused.setdefault(source.name, Counter())
+            in_place = history(project, source, refuse=partial(_count, counts))
         names[source.name] = accepted(engine, source, snapshot, in_place, before_us=before_us)
-    return Relations(names, taken)
+    return Relations(names, taken, {name: dict(counts) for name, counts in refused.items() if counts})
 
 
 def _snapshot(project: Project, source: Source, version: int | None) -> "Snapshot | None":
@@ -52,5 +61,6 @@ def _snapshot(project: Project, source: Source, version: int | None) -> "Snapsho
     return OfflineLog(project.log_path(source.name), source).snapshot(version)
 
 
-def _in_place(project: Project, source: Source) -> "Iterable[pa.Table] | None":
-    return history(project, source) if source.batch else None
+def _count(counts: Counter[str], letters: "pa.Table") -> None:
+    """Readers only count what is refused: `stream` keeps it, and they may have nowhere to write."""
+    counts.update(letters.column("reason").to_pylist())

@@ -4,7 +4,7 @@ Nothing is copied. A file that is new is listed before it is read; the same verd
 they follow from the manifest and the files alone.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,12 +13,25 @@ from featureflow_cli.compute.views import Source
 from featureflow_cli.errors import FeatureflowError
 from featureflow_cli.evaluate.project import Project
 from featureflow_cli.plan.manifest import ListedFile
-from featureflow_cli.sources import files
+from featureflow_cli.sources import files, letters
 from featureflow_cli.sources.decode import decode
 from featureflow_cli.sources.verdicts import Memory, judge
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+HISTORY = -3
+"""The partition of the files of a history beside a stream, whose own files are `files.PARTITION`."""
+LETTERS_BYTES = 64 * 2**20
+"""Letters are handed on when there are so many: few large commits, and never all of a broken table in memory."""
+
+Refuse = Callable[["pa.Table"], object]
+"""What becomes of letters (letters.SCHEMA) of a table's events; handed the same ones, it keeps each once."""
+
+
+def partition_of(source: Source) -> int:
+    """The partition that the table's files are."""
+    return HISTORY if source.streamed else files.PARTITION
 
 
 def manifest_name(source: Source) -> str:
@@ -49,22 +62,39 @@ def _is_built(project: Project, source: Source) -> bool:
     return any(view.source.name == source.name for view, _ in project.serving().values())
 
 
-def history(project: Project, source: Source) -> "Iterator[pa.Table]":
+def history(project: Project, source: Source, refuse: Refuse) -> "Iterator[pa.Table]":
     """The accepted events of the table, in order of offset: the source's columns and the log's positions.
 
-    All that are listed; whoever joins them with a log cuts them at `until`.
+    All that are listed; whoever joins them with a log cuts them at `until`. What is refused is handed to
+    `refuse` before the last table was taken.
     """
     import pyarrow as pa
 
+    partition, refused = partition_of(source), [letters.SCHEMA.empty_table()]
     memory = Memory(source.dedupe_within_us)
     for batch in files.read(project.root, listed(project, source), source):
         decoded = decode(batch, source)
         recorded = batch.recorded_of(decoded.offsets)
         verdict = judge(decoded.rows, recorded, memory, source)
         memory.remember(verdict)
+        refused += [
+            letters.address(
+                some,
+                source=source.name,
+                partition=partition,
+                recorded_at_us=batch.recorded_of(some.column("offset").to_numpy()),
+                lettered_at_us=project.clock(),
+            )
+            for some in (decoded.letters, verdict.letters)
+            if some.num_rows
+        ]
+        if sum(some.nbytes for some in refused) >= LETTERS_BYTES:
+            refuse(pa.concat_tables(refused))
+            refused = refused[:1]
         rows = decoded.rows.append_column(
-            "_partition", pa.array(np.full(len(decoded.rows), files.PARTITION), pa.int64())
+            "_partition", pa.array(np.full(len(decoded.rows), partition), pa.int64())
         )
         ingested = pa.array(np.broadcast_to(np.asarray(recorded, np.int64), len(rows)), pa.int64())
         rows = rows.append_column("_ingested_at", ingested.cast(pa.timestamp("us", tz="UTC")))
         yield rows.filter(pa.array(verdict.accepted))
+    refuse(pa.concat_tables(refused))

@@ -48,7 +48,8 @@ class Ground:
         def below(snapshot: Snapshot | None, floor: Mapping[int, int]) -> str:
             if source.batch is None or not source.streamed:
                 return accepted(engine, source, snapshot, () if snapshot is None else None, below=floor)
-            past = accepted(engine, source, None, tables.history(project, source), name="history")
+            kept = tables.history(project, source, refuse=self._letters.append)
+            past = accepted(engine, source, None, kept, name="history")
             logged = accepted(engine, source, snapshot, below=floor)
             return f"(SELECT * FROM {past} UNION ALL SELECT * FROM {logged})"
 
