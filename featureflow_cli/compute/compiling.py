@@ -106,6 +106,7 @@ def compile_source(source: models.Source, config: models.StoreConfig) -> Source:
         until_us=parse_timestamp(source.batch.until) if source.batch and source.batch.until else None,
         streamed=source.stream is not None,
         meaning=source_meaning(source, config),
+        kafka=source.stream.kafka if source.stream else None,
     )
 
 

@@ -10,6 +10,7 @@ from functools import cached_property
 
 from featureflow_cli.compute.windows import Window
 from featureflow_cli.spec.expressions import Expr
+from featureflow_cli.spec.models import KafkaStream
 from featureflow_cli.spec.types import ColumnType, Value
 
 
@@ -138,6 +139,7 @@ class Source:
     until_us: int | None
     streamed: bool
     meaning: str
+    kafka: KafkaStream | None = None
 
     def __hash__(self) -> int:
         return hash((self.name, self.meaning))

@@ -1,5 +1,6 @@
 """Checks of the store's settings, of entities and of sources."""
 
+from featureflow_cli.spec.check_kafka import check_kafka
 from featureflow_cli.spec.models import Entity, Source
 from featureflow_cli.spec.places import Path
 from featureflow_cli.spec.results import described
@@ -59,6 +60,8 @@ def check_source(scope: Scope, path: Path, source: Source) -> None:
     _timestamps(scope, path, source)
     _identity(scope, path, source)
     _origins(scope, path, source)
+    if source.stream is not None and source.stream.kafka is not None:
+        check_kafka(scope, (*path, "stream", "kafka"), source.stream.kafka)
 
 
 def _columns(scope: Scope, path: Path, source: Source) -> None:

@@ -70,6 +70,10 @@ class KafkaTopic(Model):
 
 
 class KafkaStream(Model):
+    """A topic. `bootstrap_servers` and the values of `config` (properties of librdkafka) keep their
+    `${env:…}` until somebody connects (spec/variables.py).
+    """
+
     topic: str
     bootstrap_servers: str = "localhost:9092"
     format: Literal["json", "avro", "protobuf"] = "json"

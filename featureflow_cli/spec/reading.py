@@ -14,7 +14,8 @@ from typing import Any
 import yaml
 
 from featureflow_cli.errors import Problem
-from featureflow_cli.spec.places import Node, Place, Scalar, YamlFile
+from featureflow_cli.spec.places import Node, Path, Place, Scalar, YamlFile
+from featureflow_cli.spec.variables import ALMOST_VARIABLE, VARIABLE, put_in
 from featureflow_cli.spec.yaml_errors import place_at, stray_text, syntax_problem
 
 _INTEGER = re.compile(r"[-+]?(0|[1-9][0-9]*)")
@@ -28,8 +29,6 @@ _WORDS: Mapping[str, Scalar] = {
     "-.inf": -math.inf,
     **dict.fromkeys((".nan", ".NaN", ".NAN"), math.nan),
 }
-_VARIABLE = re.compile(r"\$\{env:([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}")
-_ALMOST_VARIABLE = re.compile(r"\$\{(?:[eE][nN][vV]:[^}]*|[A-Za-z_][A-Za-z0-9_]*)\}?")
 
 
 class _Loader(yaml.SafeLoader):
@@ -85,62 +84,69 @@ def core_scalar(text: str) -> Scalar:
     return text
 
 
-def interpolate(node: Node, environ: Mapping[str, str]) -> tuple[Node, list[Problem]]:
+def interpolate(
+    node: Node, environ: Mapping[str, str], late: Sequence[Path] = ()
+) -> tuple[Node, list[Problem]]:
     """Put environment variables in: `${env:NAME}` and `${env:NAME:-default}`. The results are text.
 
-    As in a shell, the default also stands for an empty variable. A missing one is a problem at its place.
+    A missing one is a problem at its place. `late` are paths (a list's items count as the list itself) below
+    which they stay as they are written, for whoever uses the value (`variables.resolve`).
     """
     if isinstance(node.content, Mapping):
-        below = {key: interpolate(child, environ) for key, child in node.content.items()}
+        below = {
+            key: interpolate(child, environ, [path[1:] for path in late if not path or path[0] == key])
+            for key, child in node.content.items()
+        }
         problems = [problem for _, found in below.values() for problem in found]
         return node.with_content({key: child for key, (child, _) in below.items()}), problems
     if isinstance(node.content, tuple):
-        items = [interpolate(child, environ) for child in node.content]
+        items = [interpolate(child, environ, late) for child in node.content]
         problems = [problem for _, found in items for problem in found]
         return node.with_content(tuple(child for child, _ in items)), problems
     if "${" not in node.text or not isinstance(node.content, str):
         return node, []
+    if () in late:
+        problems = _almost_variables(node)
+        return replace(node, flawed=bool(problems)), problems
     return _interpolate_text(node, environ)
 
 
 def awaits_variable(node: Node) -> bool:
     """Whether an environment variable has still to be put in, so that nothing can be said about the value."""
-    return not node.variables and isinstance(node.content, str) and _VARIABLE.search(node.text) is not None
+    return not node.variables and isinstance(node.content, str) and VARIABLE.search(node.text) is not None
 
 
 def _interpolate_text(node: Node, environ: Mapping[str, str]) -> tuple[Node, list[Problem]]:
     problems: list[Problem] = []
-    names: list[str] = []
 
-    def put_in(match: re.Match[str]) -> str:
-        name, default = match[1], match[2]
-        names.append(name)
-        if environ.get(name):
-            return environ[name]
-        if default is not None:
-            return default
-        if name in environ:
-            return ""
-        place = replace(node.place_of(match.start()), width=len(match[0]))
+    def missing(match: re.Match[str]) -> None:
         problems.append(
-            place.problem(
-                f"the environment variable {name} is not set",
-                f"set it, or give a default: ${{env:{name}:-value}}",
+            _place_of(node, match).problem(
+                f"the environment variable {match[1]} is not set",
+                f"set it, or give a default: ${{env:{match[1]}:-value}}",
             )
         )
-        return ""
 
-    filled = _VARIABLE.sub(put_in, node.text)
-    for match in _ALMOST_VARIABLE.finditer(_VARIABLE.sub(lambda found: " " * len(found[0]), node.text)):
-        place = replace(node.place_of(match.start()), width=len(match[0]))
-        problems.append(
-            place.problem(
-                f"'{match[0]}' is not an environment variable",
-                "write ${env:NAME}, or ${env:NAME:-default}",
-            )
-        )
-    filled_node = replace(node, content=filled, variables=tuple(names)) if names else node
+    names = tuple(match[1] for match in VARIABLE.finditer(node.text))
+    filled = put_in(node.text, environ, missing)
+    problems += _almost_variables(node)
+    filled_node = replace(node, content=filled, variables=names) if names else node
     return replace(filled_node, flawed=bool(problems)), problems
+
+
+def _almost_variables(node: Node) -> list[Problem]:
+    """What was meant as a variable and is not one."""
+    rest = VARIABLE.sub(lambda found: " " * len(found[0]), node.text)
+    return [
+        _place_of(node, match).problem(
+            f"'{match[0]}' is not an environment variable", "write ${env:NAME}, or ${env:NAME:-default}"
+        )
+        for match in ALMOST_VARIABLE.finditer(rest)
+    ]
+
+
+def _place_of(node: Node, match: re.Match[str]) -> Place:
+    return replace(node.place_of(match.start()), width=len(match[0]))
 
 
 def _compose(text: str) -> list[Any]:

@@ -1,6 +1,6 @@
 """A repo on disk -> checked models with their places; every problem of every file at once."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -11,6 +11,7 @@ from featureflow_cli.spec import models
 from featureflow_cli.spec.explain import explain
 from featureflow_cli.spec.models import Definitions, StoreConfig
 from featureflow_cli.spec.places import Node, Place, PlacedProblem, Positions, YamlFile
+from featureflow_cli.spec.places import Path as SpecPath
 from featureflow_cli.spec.reading import concatenate, interpolate, merge, read
 
 STORE_FILE = "feature_store.yaml"
@@ -23,6 +24,8 @@ KINDS: Mapping[str, type[BaseModel]] = {
     "feature_services": models.FeatureService,
     "unit_tests": models.UnitTest,
 }
+LATE: Sequence[SpecPath] = (("stream", "kafka", "bootstrap_servers"), ("stream", "kafka", "config"))
+"""In a source: connections, whose environment variables are put in at their use (spec/variables.py)."""
 Broken = frozenset[tuple[str, str]]
 """(kind, name) of what was written but does not hold together: references to it are not called unknown."""
 
@@ -150,7 +153,7 @@ def _definitions(
         entries = _entries(tree, "the file", problems) if tree is not None else None
         for key, node in (entries or {}).items():
             if key in KINDS:
-                part, missing = interpolate(node, environ)
+                part, missing = interpolate(node, environ, LATE if key == "sources" else ())
                 problems += missing
                 parts[key].append(part)
             else:

@@ -1,0 +1,69 @@
+"""Checks of a source's Kafka topic: what its client may be told, and that no secret is written down."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import NamedTuple
+
+from featureflow_cli.spec.models import KafkaStream
+from featureflow_cli.spec.places import Path
+from featureflow_cli.spec.scope import Scope
+from featureflow_cli.spec.variables import VARIABLE
+
+
+class Ours(NamedTuple):
+    """A property's value where it is the same for all (None: it depends), and why it is not the user's to set."""
+
+    value: str | bool | None
+    why: str
+
+
+_LOG_DECIDES = "the offline log decides where reading goes on, never an offset that Kafka keeps"
+OURS: Mapping[str, Ours] = {
+    "bootstrap.servers": Ours(None, "it is called `bootstrap_servers`"),
+    "metadata.broker.list": Ours(None, "it is called `bootstrap_servers`"),
+    "group.id": Ours(None, "the group is named after the project, its target and the source"),
+    "enable.auto.commit": Ours(False, _LOG_DECIDES),
+    "enable.auto.offset.store": Ours(False, _LOG_DECIDES),
+    "auto.offset.reset": Ours("error", "another value would skip or repeat events without a word"),
+    "partition.assignment.strategy": Ours(
+        "cooperative-sticky", "a worker finishes its batch before a partition goes to another one"
+    ),
+    "isolation.level": Ours("read_committed", "what a transaction has taken back is no event"),
+}
+"""Properties of librdkafka that the law rests on (design.md 4)."""
+
+_SECRET = re.compile(r"password|passphrase|secret|key\.pem$|sasl\.jaas|token$")
+
+
+def is_secret(name: str) -> bool:
+    """Whether a property of librdkafka holds what nobody else may read."""
+    return _SECRET.search(name) is not None
+
+
+def check_kafka(scope: Scope, path: Path, kafka: KafkaStream) -> None:
+    """`path` leads to the `kafka` block."""
+    if kafka.format != "json":
+        scope.report((*path, "format"), f"format {kafka.format} is not in this version", "write format: json")
+    if not kafka.bootstrap_servers.strip():
+        scope.report((*path, "bootstrap_servers"), "no broker is named", "write host:9092")
+    for name, value in kafka.config.items():
+        at = (*path, "config", name)
+        if name in OURS:
+            scope.report(at, f"`{name}` is not to be set: {OURS[name].why}", "remove it", key=True)
+        elif is_secret(name) and not _is_variable(value):
+            what = f"`{name}` is a secret, and would stand in the registry as it stands here"
+            problem = scope.positions.problem(
+                at, what, f'write {name}: "${{env:{_variable(name)}}}"', key=True
+            )
+            scope.problems.append(replace(problem, excerpt=""))  # it would show the secret
+
+
+def _is_variable(value: str | int | float | bool) -> bool:
+    """Whether it is nothing but a variable, without a default that would be the secret itself."""
+    match = VARIABLE.fullmatch(value) if isinstance(value, str) else None
+    return match is not None and not match[2]
+
+
+def _variable(name: str) -> str:
+    return f"KAFKA_{name.removeprefix('sasl.').replace('.', '_').upper()}"
