@@ -45,8 +45,9 @@ def decode_json(messages: Sequence[bytes], offsets: Ints, source: Source) -> Dec
         [Letter(int(offsets[row]), reason, detail, messages[row]) for row, reason, detail in broken]
     )
     rows = pa.concat_tables([schema_of(source).empty_table(), *(one.rows for one in decoded)])
+    place = rows.column("_offset").to_numpy()
     return Decoded(
-        rows if len(parts) < 2 else rows.sort_by("_offset"),
+        rows if (place[1:] > place[:-1]).all() else rows.sort_by("_offset"),
         letters.join([refused, *(one.letters for one in decoded)]),
     )
 

@@ -65,9 +65,10 @@ def read(messages: Sequence[bytes], source: Source) -> tuple[list[Part], list[Br
     broken: list[Broken] = []
     usual = tuple(usual_kind(kind, source.formats.get(name)) for name, kind in source.columns.items())
     likely = usual
-    for start, stop in _blocks(messages):
-        left = [row for row in range(start, stop) if _may_be_deep(messages[row])]
-        rows = sorted({*range(start, stop)} - {*left}) if left else list(range(start, stop))
+    sizes = np.fromiter(map(len, messages), np.int64, len(messages))
+    for start, stop in _blocks(sizes):
+        left = [row for row in _long(sizes, start, stop) if _may_be_deep(messages[row])]
+        rows = sorted({*range(start, stop)} - {*left}) if left else range(start, stop)
         part, refused, aside = _read_block(messages, rows, likely, source)
         parts += part
         left += aside
@@ -88,10 +89,9 @@ def read(messages: Sequence[bytes], source: Source) -> tuple[list[Part], list[Br
     return parts, broken
 
 
-def _blocks(messages: Sequence[bytes]) -> list[tuple[int, int]]:
+def _blocks(sizes: Rows) -> list[tuple[int, int]]:
     """Spans of at most BLOCK_MESSAGES and about BLOCK_BYTES."""
-    bounds = [*range(0, len(messages), BLOCK_MESSAGES), len(messages)]
-    sizes = np.fromiter(map(len, messages), np.int64, len(messages))
+    bounds = [*range(0, len(sizes), BLOCK_MESSAGES), len(sizes)]
     spans: list[tuple[int, int]] = []
     for start, stop in pairwise(bounds):
         pieces = np.cumsum(sizes[start:stop]) // BLOCK_BYTES
@@ -101,8 +101,8 @@ def _blocks(messages: Sequence[bytes]) -> list[tuple[int, int]]:
 
 
 def _read_block(
-    messages: Sequence[bytes], rows: list[int], kinds: Kinds, source: Source
-) -> tuple[list[Part], list[int], list[int]]:
+    messages: Sequence[bytes], rows: Sequence[int], kinds: Kinds, source: Source
+) -> tuple[list[Part], Sequence[int], list[int]]:
     """(the messages `rows` as one part, those refused, those not to be read in a block).
 
     Either the part or the refused are all but the last. Each message is wrapped as `{"v":MESSAGE}`: what is
@@ -134,7 +134,14 @@ def _read_block(
     if len(values) != len(rows) or values.null_count:
         return [], rows, aside
     columns = {name: pa.compute.struct_field(values, list(path)) for name, path in source.paths.items()}
-    return [Part(np.array(rows), columns)], [], aside
+    held = np.arange(rows.start, rows.stop) if isinstance(rows, range) else np.array(rows, np.int64)
+    return [Part(held, columns)], [], aside
+
+
+def _long(sizes: Rows, start: int, stop: int) -> list[int]:
+    """Which messages have room for DEEPEST brackets that are opened and closed; the others need not be looked at."""
+    found: list[int] = (np.flatnonzero(sizes[start:stop] > 2 * DEEPEST) + start).tolist()
+    return found
 
 
 def _may_be_deep(message: bytes) -> bool:
@@ -151,7 +158,8 @@ def _depth(text: str) -> int:
 
 
 def _wrapped(messages: Sequence[bytes], rows: Sequence[int]) -> bytes:
-    return OPEN + (CLOSE + OPEN).join([messages[row] for row in rows]) + CLOSE
+    some = messages[rows.start : rows.stop] if isinstance(rows, range) else [messages[row] for row in rows]
+    return OPEN + (CLOSE + OPEN).join(some) + CLOSE
 
 
 def _unreadable_decimals(
