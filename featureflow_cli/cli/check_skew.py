@@ -32,7 +32,9 @@ def check_skew(
     seed: Annotated[int, typer.Option(help="Which sample: the same seed takes the same entities.")] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="The reports as JSON.")] = False,
 ) -> None:
-    """Compare what is served now with what training computes for the same moments. Exits 5 where flagged.
+    """Compare what is served now with what training computes for the same moments.
+
+    Exits 5 where a feature is flagged, and where there was nothing to compare.
 
     Example: featureflow check-skew --entity user --sample 500
     """
@@ -68,6 +70,10 @@ def check_skew(
     if flagged:
         message = f"online and offline disagree: {', '.join(flagged)}"
         raise CheckFailed(message, hint=_advice(reports))
+    unchecked = [report for report in reports if not report.checked]
+    if unchecked:
+        message = f"nothing was compared of {', '.join(report.entity for report in unchecked)}"
+        raise CheckFailed(message, hint="; ".join(dict.fromkeys(map(_why_nothing, unchecked))))
 
 
 def _show(report: "ConsistencyReport") -> None:
@@ -87,8 +93,6 @@ def _show(report: "ConsistencyReport") -> None:
     if rows:
         show(table(heads, rows))
     show(report.summary())
-    if not report.checked:
-        say(f"nothing to compare: no {report.entity} is held online that the log knows")
     if report.lagging:
         say(
             f"behind the log: {', '.join(report.lagging)} (`featureflow stream` has not applied all of it yet)"
@@ -99,6 +103,23 @@ def _show(report: "ConsistencyReport") -> None:
 
 def _text(value: object) -> str:
     return "null" if value is None else str(value)
+
+
+def _why_nothing(report: "ConsistencyReport") -> str:
+    """Why an entity's check had nothing to compare, and what to do."""
+    if report.unlogged:
+        return (
+            f"the states of all {report.unlogged} hold events that the offline log does not: put a lost log back,"
+            " or let `featureflow stream` fill it"
+        )
+    if report.lagging:
+        return (
+            f"no {report.entity} is held online, though the log holds events: run `featureflow stream --once`"
+        )
+    return (
+        f"no {report.entity} is held online, and its states know all of the log: nothing was streamed yet, or all"
+        " has expired; --entity checks the others alone"
+    )
 
 
 def _advice(reports: "list[ConsistencyReport]") -> str:

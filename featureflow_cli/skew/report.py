@@ -41,7 +41,8 @@ class ConsistencyReport:
 
     @property
     def passed(self) -> bool:
-        return not self.flagged
+        """A check that compared nothing has not passed: where a store is lost it would never fail."""
+        return self.checked > 0 and not self.flagged
 
     def summary(self) -> str:
         """`ConsistencyReport [PASSED] entity=user checked=500 flagged_features=[]`."""

@@ -114,6 +114,25 @@ def test_check_skew_exits_5_where_online_is_wrong(paid: Bank):
     assert "online and offline disagree" in done.stderr
 
 
+def test_check_skew_does_not_pass_where_it_compared_nothing(bank: Bank):
+    """Streamed from no files: both stores are there, and empty."""
+    bank("apply", "-y")
+    assert bank("stream", "--once").code == 0
+    done = bank("check-skew")
+    assert done.code == 5
+    assert "ConsistencyReport [FAILED] entity=card checked=0 flagged_features=[]" in done.stdout
+    assert "nothing was compared of card, shop" in done.stderr
+    assert "nothing was streamed yet" in done.stderr
+
+
+def test_check_skew_does_not_pass_where_the_log_is_lost(paid: Bank, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("featureflow_cli.skew.check.LOG_WAIT_S", 0.0)
+    (paid.root / "data" / "offline").rename(paid.root / "away")
+    done = paid("check-skew", "--entity", "card")
+    assert done.code == 5
+    assert "hold events that the offline log does not" in done.stderr
+
+
 def test_check_skew_knows_its_entities(paid: Bank):
     done = paid("check-skew", "--entity", "crad")
     assert done.code == 2
