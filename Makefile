@@ -35,6 +35,10 @@ bench: .venv/dev  ## Measure streaming, datasets and serving, each against a flo
 	.venv/bin/python bench/dataset.py
 	.venv/bin/python bench/serve.py
 
+services: .venv/dev  ## Run a Kafka and a Redis on loopback until Ctrl-C, without Docker; prints what to export
+	.venv/bin/python -m tests.services install
+	.venv/bin/python -m tests.services kafka redis --usual-ports
+
 install: .venv/installed  ## Install featureflow into .venv
 
 produce: install  ## Write synthetic events and labels into example_repo/data
@@ -64,4 +68,4 @@ clean:  ## Delete what was made: data, caches, builds; .venv stays
 	$(PIP) install --group dev
 	@touch $@
 
-.PHONY: help demo test test-all check bench install produce process build-dataset clean
+.PHONY: help demo test test-all check bench services install produce process build-dataset clean

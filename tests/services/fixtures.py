@@ -76,8 +76,8 @@ def _redis_cluster() -> Iterator[RedisCluster]:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark who uses a service, before `-m` chooses."""
     for item in items:
-        used = {SERVICE_OF_FIXTURE.get(name) for name in getattr(item, "fixturenames", ())}
-        for service in sorted(used & set(MISSING)):
+        names = getattr(item, "fixturenames", ())
+        for service in sorted({SERVICE_OF_FIXTURE[name] for name in names if name in SERVICE_OF_FIXTURE}):
             item.add_marker(pytest.mark.service(service))
 
 

@@ -149,6 +149,9 @@ class KafkaBroker(Kafka):
             "transaction.state.log.min.isr": "1",
             "transaction.state.log.num.partitions": "1",
             "group.initial.rebalance.delay.ms": "0",
+            # A killed broker is let in again when its last session is over: 9 s by default.
+            "broker.session.timeout.ms": "3000",
+            "broker.heartbeat.interval.ms": "500",
             "auto.create.topics.enable": "false",
             "log.cleaner.dedupe.buffer.size": "4194304",
             **(config or {}),

@@ -247,7 +247,7 @@ def redis_sentinel() -> Iterator[RedisSentinel]:
 
 def _follows(replica: RedisServer) -> bool:
     with replica.client() as client:
-        return client.info("replication").get("master_link_status") == "up"
+        return bool(client.info("replication").get("master_link_status") == "up")
 
 
 def _knows_replica(sentinel: RedisServer) -> bool:
