@@ -3,10 +3,20 @@
 from collections.abc import Callable
 
 from featureflow_cli.errors import Conflict
+from featureflow_cli.evaluate import topics
 from featureflow_cli.evaluate.project import Project
 from featureflow_cli.plan.applied import Applied
 from featureflow_cli.plan.explain import action_line
-from featureflow_cli.plan.steps import BuildState, Change, DropState, OpenLog, Plan, Record
+from featureflow_cli.plan.steps import (
+    BuildState,
+    Change,
+    CreateTopic,
+    DropState,
+    GrowTopic,
+    OpenLog,
+    Plan,
+    Record,
+)
 from featureflow_cli.times import format_timestamp
 
 
@@ -30,6 +40,10 @@ def execute(project: Project, plan: Plan, *, applied_by: str, report: Callable[[
                     at_us=project.clock(),
                     summary=step.summary,
                 )
+            case CreateTopic():
+                topics.create(project, step)
+            case GrowTopic():
+                topics.grow(project, step)
             case OpenLog():
                 _open_log(project, step.source)
             case DropState():

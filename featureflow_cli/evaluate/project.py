@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from featureflow_cli.errors import DefinitionError, StoreUnavailable, UsageError
+from featureflow_cli.evaluate import topics
 from featureflow_cli.plan.applied import Applied, Build
 from featureflow_cli.plan.diff import NOTHING, Defined, Present, make_plan
 from featureflow_cli.plan.registry import Registry
@@ -220,7 +221,7 @@ class Project:
                 ends_us=max((f.last_us for f in snapshot.files if f.last_us is not None), default=None),
             )
         version = self.applied_or_none.version if self.applied_or_none else 0
-        return Present(version, self.registry.builds(), logs, histories)
+        return Present(version, self.registry.builds(), logs, histories, topics.look(self, self.written_repo))
 
     def _log(self, repo: "Repo", source: str, version: int) -> "OfflineLog":
         from featureflow_cli.offline.log import OfflineLog

@@ -1,7 +1,7 @@
 """From applied to written definitions: the plan. Pure; what it needs to know of stores is handed to it."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from pydantic import BaseModel
 
@@ -11,6 +11,7 @@ from featureflow_cli.plan.applied import Build, ViewState
 from featureflow_cli.plan.costs import rebuild_text, source_notes, view_notes
 from featureflow_cli.plan.differences import differences, is_cosmetic, written
 from featureflow_cli.plan.steps import (
+    KINDS,
     BuildState,
     Change,
     DropState,
@@ -22,6 +23,7 @@ from featureflow_cli.plan.steps import (
     Sign,
     Step,
 )
+from featureflow_cli.plan.topics import Topics, topic_notes, topic_steps
 from featureflow_cli.spec.models import Definitions
 from featureflow_cli.times import format_duration
 
@@ -40,12 +42,16 @@ NOTHING = Defined(Definitions(), Repo(project=""), -1)
 
 @dataclass(frozen=True)
 class Present:
-    """What stands now. `version` is 0 where nothing was applied; `logs` has each offline table's meaning."""
+    """What stands now. `version` is 0 where nothing was applied; `logs` has each offline table's meaning.
+
+    `topics` has the sources that stream from Kafka, as far as their brokers were asked.
+    """
 
     version: int
     builds: Sequence[Build]
     logs: Mapping[str, str]
     histories: Mapping[str, History]
+    topics: Topics = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -79,12 +85,15 @@ def make_plan(
         *_objects("on-demand", compared),
         *_objects("service", compared),
     ]
-    steps: list[Step] = [*changes]
+    topic_changes, topics = topic_steps(after.repo.sources, present.topics)
+    listed = sorted([*changes, *topic_changes], key=lambda change: KINDS.index(change.kind))
+    steps: list[Step] = [*listed]
     wanted = tuple(ViewState(view.name, view.entity, view.fingerprint) for view in after.repo.views.values())
     builds = _new_builds(wanted, after.repo, present)
     if changes or builds:
         summary = _summary(changes)
         steps.append(Record(definitions_json, after.allowed_future_us, wanted, present.version, summary))
+    steps += topics
     steps += [
         OpenLog(name, source.meaning, name not in present.logs)
         for name, source in after.repo.sources.items()
@@ -196,11 +205,15 @@ def _of_source(sign: Sign, name: str, compared: Comparison) -> tuple[str, tuple[
         return ("its offline log is kept" if name in compared.present.logs else ""), ()
     source = compared.after.repo.sources[name]
     notes = source_notes(source, compared.present.histories.get(name))
+    about_topics: tuple[str, ...] = ()
+    if name in compared.present.topics:
+        about_topics = topic_notes(source, compared.present.topics[name])
+    notes += about_topics
     if sign == "+":
         return "", notes
     if compared.before.repo.sources[name].meaning != source.meaning:
         return "from now on events are judged by the new meaning; its views are rebuilt", notes
-    return "nothing is rebuilt", ()
+    return "nothing is rebuilt", about_topics
 
 
 def _services(kind: Kind, name: str, before: Repo, after: Repo) -> tuple[str, ...]:

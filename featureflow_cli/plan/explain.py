@@ -3,8 +3,19 @@
 from typing import Any, assert_never
 
 from featureflow_cli.plan.costs import count
-from featureflow_cli.plan.steps import BuildState, Change, DropState, OpenLog, Plan, Record, Step
-from featureflow_cli.times import format_timestamp
+from featureflow_cli.plan.steps import (
+    BuildState,
+    Change,
+    CreateTopic,
+    DropState,
+    GrowTopic,
+    OpenLog,
+    Plan,
+    Record,
+    Step,
+)
+from featureflow_cli.plan.topics import created_text, partitions_text
+from featureflow_cli.times import MILLISECOND_US, format_timestamp
 
 UP_TO_DATE = "No changes. What is written is applied."
 
@@ -45,6 +56,11 @@ def action_line(step: Step) -> str:
             return f"have `stream` build the state of view {step.view}{history}{beside}"
         case Record():
             return f"record version {step.expected_version + 1} in the registry"
+        case CreateTopic():
+            what = "topic for dead letters" if step.is_letters else "topic"
+            return f"create the {what} {step.topic} ({created_text(step)})"
+        case GrowTopic():
+            return f"grow the topic {step.topic} from {step.before} to {partitions_text(step.partitions)}"
         case OpenLog():
             if step.is_new:
                 return f"create the offline table of source {step.source}"
@@ -97,6 +113,23 @@ def step_json(step: Step) -> dict[str, Any]:
             }
         case Record():
             return {"step": "record", "version": step.expected_version + 1, "summary": step.summary}
+        case CreateTopic():
+            return {
+                "step": "create_topic",
+                "source": step.source,
+                "topic": step.topic,
+                "partitions": step.partitions,
+                "retention_ms": None if step.retention_us is None else step.retention_us // MILLISECOND_US,
+                "dead_letters": step.is_letters,
+            }
+        case GrowTopic():
+            return {
+                "step": "grow_topic",
+                "source": step.source,
+                "topic": step.topic,
+                "before": step.before,
+                "partitions": step.partitions,
+            }
         case OpenLog():
             return {"step": "open_log", "source": step.source, "new": step.is_new}
         case DropState():

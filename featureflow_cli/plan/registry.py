@@ -272,7 +272,8 @@ class Registry:
 
     def _topics(self, connection: sqlite3.Connection) -> dict[str, str]:
         rows = connection.execute(
-            "SELECT source, topic_id FROM topics WHERE project = ? AND target = ? ORDER BY source", self._scope
+            "SELECT source, topic_id FROM topics WHERE project = ? AND target = ? ORDER BY source",
+            self._scope,
         ).fetchall()
         return dict(rows)
 

@@ -5,9 +5,9 @@ from typing import Literal
 
 from featureflow_cli.plan.applied import ViewState
 
-Kind = Literal["setting", "entity", "source", "view", "on-demand", "service"]
+Kind = Literal["setting", "entity", "source", "topic", "view", "on-demand", "service"]
 Sign = Literal["+", "~", "-"]
-KINDS: tuple[Kind, ...] = ("setting", "entity", "source", "view", "on-demand", "service")
+KINDS: tuple[Kind, ...] = ("setting", "entity", "source", "topic", "view", "on-demand", "service")
 """In the order in which a plan lists them: what others stand on comes first."""
 
 
@@ -68,6 +68,30 @@ class OpenLog:
 
 
 @dataclass(frozen=True)
+class CreateTopic:
+    """Creates a Kafka topic on the brokers of `source`: that of its events, or `is_letters` that of its letters.
+
+    `retention_us` None: as long as the brokers keep topics by default.
+    """
+
+    source: str
+    topic: str
+    partitions: int
+    retention_us: int | None
+    is_letters: bool
+
+
+@dataclass(frozen=True)
+class GrowTopic:
+    """Adds partitions to a topic of `source`, so that it has `partitions`; there are `before` of them now."""
+
+    source: str
+    topic: str
+    before: int
+    partitions: int
+
+
+@dataclass(frozen=True)
 class DropState:
     """Removes the online state of a build that no applied view follows any more."""
 
@@ -76,7 +100,7 @@ class DropState:
     field: str
 
 
-Step = Change | BuildState | Record | OpenLog | DropState
+Step = Change | BuildState | Record | CreateTopic | GrowTopic | OpenLog | DropState
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,140 @@
+"""What brokers know of topics and groups, asked through one short-lived client; and how topics come to be.
+
+Every question is answered within ANSWER_S or ends in StoreUnavailable; librdkafka itself would go on for ever.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+from confluent_kafka import (
+    ConsumerGroupTopicPartitions,
+    IsolationLevel,
+    KafkaError,
+    KafkaException,
+    TopicCollection,
+    TopicPartition,
+)
+from confluent_kafka.admin import (
+    AdminClient,
+    ConfigResource,
+    NewPartitions,
+    NewTopic,
+    OffsetSpec,
+    ResourceType,
+)
+
+from featureflow_cli.plan.topics import RECEIVED, Topic
+from featureflow_cli.sources.kafka import Config, client_config, explained, opened
+from featureflow_cli.spec.models import KafkaStream
+from featureflow_cli.times import MILLISECOND_US
+
+ANSWER_S = 8.0
+_BY_THE_BROKER = -1  # as many replicas as the brokers give a topic by default
+_ABSENT = {KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC}
+_UNSEEN = {
+    KafkaError.TOPIC_AUTHORIZATION_FAILED,
+    KafkaError.CLUSTER_AUTHORIZATION_FAILED,
+    KafkaError.GROUP_AUTHORIZATION_FAILED,
+}
+
+
+class Admin:
+    """The brokers of one source's `kafka`. It connects when first asked."""
+
+    def __init__(self, kafka: KafkaStream, environ: Mapping[str, str]) -> None:
+        self._kafka = kafka
+        self._config: Config = client_config(kafka, environ)
+        self._client = opened(AdminClient, kafka, self._config)
+
+    def describe(self, names: Iterable[str]) -> dict[str, Topic]:
+        """Those of the topics that are there."""
+        wanted = list(dict.fromkeys(names))
+        asked = self._ask(lambda: self._client.describe_topics(TopicCollection(wanted), **_TIME))
+        found = {}
+        for name in wanted:
+            described = self._answer(asked[name], _ABSENT)
+            if described is not None:
+                found[name] = (str(described.topic_id), len(described.partitions))
+        settings = self._settings(list(found))
+        return {
+            name: Topic(
+                name,
+                topic_id,
+                partitions,
+                settings[name].get("message.timestamp.type"),
+                _number(settings[name].get("retention.ms")),
+            )
+            for name, (topic_id, partitions) in found.items()
+        }
+
+    def create(self, name: str, partitions: int, retention_us: int | None) -> None:
+        """A topic whose records get the time at which Kafka received them; nothing happens if it is there."""
+        settings = {"message.timestamp.type": RECEIVED}
+        if retention_us is not None:
+            settings["retention.ms"] = str(retention_us // MILLISECOND_US)
+        new = NewTopic(name, partitions, _BY_THE_BROKER, config=settings)
+        asked = self._ask(lambda: self._client.create_topics([new], **_TIME, operation_timeout=ANSWER_S))
+        self._answer(asked[name], {KafkaError.TOPIC_ALREADY_EXISTS})
+
+    def grow(self, name: str, partitions: int) -> None:
+        """The topic has at least so many partitions afterwards."""
+        new = NewPartitions(name, partitions)
+        asked = self._ask(lambda: self._client.create_partitions([new], **_TIME, operation_timeout=ANSWER_S))
+        self._answer(asked[name], {KafkaError.INVALID_PARTITIONS})  # somebody else was as quick
+
+    def offsets(self, name: str, partitions: int) -> dict[int, tuple[int, int]]:
+        """Per partition the offset of its first event and one past its last; open transactions do not count."""
+        places = [TopicPartition(name, number) for number in range(partitions)]
+        first = self._offsets(places, OffsetSpec.earliest())
+        end = self._offsets(places, OffsetSpec.latest())
+        return {number: (first[number], end[number]) for number in first.keys() & end.keys()}
+
+    def committed(self, group: str, name: str) -> dict[int, int]:
+        """What the group reported per partition; empty where it never did, or where nobody may know."""
+        question = [ConsumerGroupTopicPartitions(group)]
+        asked = self._ask(lambda: self._client.list_consumer_group_offsets(question, **_TIME))
+        answer = self._answer(asked[group], _UNSEEN | {KafkaError.GROUP_ID_NOT_FOUND})
+        places = [] if answer is None else answer.topic_partitions
+        return {
+            place.partition: place.offset for place in places if place.topic == name and place.offset >= 0
+        }
+
+    def _offsets(self, places: Sequence[TopicPartition], spec: OffsetSpec) -> dict[int, int]:
+        question = dict.fromkeys(places, spec)
+        level = IsolationLevel.READ_COMMITTED
+        asked = self._ask(lambda: self._client.list_offsets(question, isolation_level=level, **_TIME))
+        return {place.partition: self._answer(future).offset for place, future in asked.items()}
+
+    def _settings(self, names: Sequence[str]) -> dict[str, dict[str, str]]:
+        """The topics' settings; none where the account may not see them."""
+        if not names:
+            return {}
+        resources = [ConfigResource(ResourceType.TOPIC, name) for name in names]
+        asked = self._ask(lambda: self._client.describe_configs(resources, **_TIME))
+        answers = {resource.name: self._answer(future, _UNSEEN) or {} for resource, future in asked.items()}
+        return {
+            name: {key: entry.value for key, entry in answers[name].items() if entry.value is not None}
+            for name in names
+        }
+
+    def _ask(self, question: Callable[[], Mapping[Any, Any]]) -> Mapping[Any, Any]:
+        try:
+            return question()
+        except KafkaException as err:
+            raise explained(err, self._kafka, self._config) from None
+
+    def _answer(self, future: Any, expected: frozenset[int] | set[int] = frozenset()) -> Any:
+        """The future's result; None where it ended in one of the expected codes."""
+        try:
+            return future.result()
+        except KafkaException as err:
+            if err.args[0].code() in expected:
+                return None
+            raise explained(err, self._kafka, self._config) from None
+
+
+_TIME: dict[str, Any] = {"request_timeout": ANSWER_S}
+
+
+def _number(text: str | None) -> int | None:
+    return None if text is None else int(text)
