@@ -11,10 +11,14 @@ import typer
 
 from featureflow_cli.cli.invocation import invocation
 from featureflow_cli.cli.output import is_terminal, say, show, show_json, style
+from featureflow_cli.errors import UsageError
 from featureflow_cli.times import SECOND_US, format_timestamp
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from featureflow_cli.errors import StoreUnavailable
+    from featureflow_cli.evaluate.project import Project
     from featureflow_cli.stream.progress import Progress, SourceReport, StreamReport
 
 SHOWN_EVERY_S = 1.0
@@ -25,30 +29,46 @@ LOGGED_EVERY_S = 10.0
 def stream(
     ctx: typer.Context,
     once: Annotated[bool, typer.Option("--once", help="Apply what is there, then exit.")] = False,
+    workers: Annotated[
+        int, typer.Option(min=1, max=256, help="Processes that share the partitions of Kafka topics.")
+    ] = 1,
+    metrics_port: Annotated[
+        int | None,
+        typer.Option(
+            min=1, max=65_535, help="Answer Prometheus at this port's /metrics; worker n at port + n - 1."
+        ),
+    ] = None,
+    metrics_host: Annotated[str, typer.Option(help="The address that /metrics listens on.")] = "127.0.0.1",
+    skip_lost: Annotated[
+        bool, typer.Option("--skip-lost", help="Go on where Kafka dropped events before they were streamed.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Report as JSON.")] = False,
 ) -> None:
     """Apply new events to the online store and the offline log, and load tables that others keep.
 
     Without --once it follows the sources until it is stopped (Ctrl-C, SIGTERM): then it finishes its batch,
-    commits and exits. Killed at any moment it loses and doubles nothing: start it again.
+    commits and exits. Killed at any moment it loses and doubles nothing: start it again. More workers, here or on
+    other machines, share the partitions of a Kafka topic; all of them may write every entity.
 
     Example: featureflow stream --once
     """
-    from featureflow_cli.stream.run import run
+    from featureflow_cli.stream.fleet import is_of_fleet
 
     project = invocation(ctx).project()
-    drift = project.drift()
+    drift = None if is_of_fleet(project.environ) else project.drift()
     if drift is not None:
         say(f"note: {drift}")
     stop = threading.Event()
     before = {
         number: signal.signal(number, lambda *_: stop.set()) for number in (signal.SIGTERM, signal.SIGINT)
     }
-    shown = _Shown(stop)
     try:
-        report = run(project, once=once, stop=stop, show=shown.show, away=shown.away)
+        if workers == 1:
+            report = _run(project, stop, once, skip_lost, metrics_port, metrics_host)
+        else:
+            options = [*(["--once"] if once else []), *(["--skip-lost"] if skip_lost else [])]
+            report = _run_fleet(ctx, stop, workers, options, metrics_port, metrics_host)
     finally:
-        shown.clear()
         for number, handler in before.items():
             signal.signal(number, handler)
     if as_json:
@@ -56,6 +76,83 @@ def stream(
         return
     for line in _lines(report):
         show(line)
+
+
+def _run(
+    project: "Project", stop: threading.Event, once: bool, skip_lost: bool, port: int | None, host: str
+) -> "StreamReport":
+    from featureflow_cli.stream.fleet import is_orphan
+    from featureflow_cli.stream.run import run
+
+    progress: dict[str, Progress] = {}
+    close = _expose(project, progress, port, host)
+    shown = _Shown(stop)
+
+    def show_round(sources: "list[Progress]") -> None:
+        shown.show(sources)
+        if is_orphan(project.environ):
+            stop.set()
+
+    try:
+        return run(
+            project,
+            once=once,
+            stop=stop,
+            show=show_round,
+            away=shown.away,
+            skip_lost=skip_lost,
+            progress=progress,
+        )
+    finally:
+        shown.clear()
+        close()
+
+
+def _expose(
+    project: "Project", progress: "dict[str, Progress]", port: int | None, host: str
+) -> "Callable[[], None]":
+    if port is None:
+        return lambda: None
+    from featureflow_cli.stream.metrics import StreamCollector, expose
+
+    say(f"metrics at http://{host}:{port}/metrics")
+    return expose(port, host, StreamCollector(progress, project.online.bytes_held))
+
+
+def _run_fleet(
+    ctx: typer.Context,
+    stop: threading.Event,
+    workers: int,
+    options: list[str],
+    port: int | None,
+    host: str,
+) -> "StreamReport":
+    from featureflow_cli.evaluate.topics import streamed
+    from featureflow_cli.stream.fleet import run_fleet, this_command
+    from featureflow_cli.stream.progress import StreamReport, together
+
+    call = invocation(ctx)
+    project = call.project()
+    if not streamed(project, project.repo):
+        what = "--workers share the partitions of Kafka topics, and no source here is streamed from Kafka"
+        raise UsageError(what, hint="set `stream: {from: kafka}`, or run one worker: files are one partition")
+    target = ["--target", call.target] if call.target else []
+
+    def command(number: int) -> list[str]:
+        metrics = ["--metrics-port", str(port + number), "--metrics-host", host] if port is not None else []
+        return this_command(["--chdir", call.directory, *target, "stream", "--json", *options, *metrics])
+
+    started_us = call.clock()
+    ended = run_fleet(
+        command,
+        workers,
+        stop=stop,
+        say=lambda number, line: say(f"worker {number + 1}: {line}"),
+        environ=call.environ,
+    )
+    if ended.exit_code:
+        raise typer.Exit(ended.exit_code)
+    return StreamReport(together(ended.reports), call.clock() - started_us, stop.is_set())
 
 
 class _Shown:
@@ -117,6 +214,8 @@ def _source_lines(source: "SourceReport") -> list[str]:
         parts.append(f"{sum(source.letters.values()):,} dead letters ({reasons})")
     if source.before_until:
         parts.append(f"{source.before_until:,} before `until` skipped")
+    if source.lost:
+        parts.append(f"{source.lost:,} gone from the topic and skipped")
     if source.replayed:
         parts.append(f"{source.replayed:,} replayed from the log")
     lines = [f"{source.source}: {', '.join(parts)}"]

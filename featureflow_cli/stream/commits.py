@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from featureflow_cli.errors import Conflict
 from featureflow_cli.offline.snapshots import MeaningMoved, Snapshot, trim
 from featureflow_cli.stream.deciding import Batch
+from featureflow_cli.stream.faults import reached
 from featureflow_cli.stream.outside import Outside
 
 
@@ -18,6 +19,7 @@ def commit(outside: Outside, batches: Sequence[Batch], base: Snapshot) -> tuple[
 
     assert outside.log is not None
     outside.letters.append(pa.concat_tables([batch.letters for batch in batches]))
+    reached("lettered")
     rows = pa.concat_tables([outside.log.schema.empty_table(), *(batch.rows for batch in batches)])
     spans: dict[int, tuple[int, int]] = {}
     for batch in batches:

@@ -16,8 +16,9 @@ DROPPED_AFTER_US = MINUTE_US
 class Crew:
     """One worker per source that has anything to do. Counts outlive the workers."""
 
-    def __init__(self, project: Project) -> None:
-        self.progress: dict[str, Progress] = {}
+    def __init__(self, project: Project, progress: dict[str, Progress], skip_lost: bool = False) -> None:
+        self.progress = progress
+        self._skip_lost = skip_lost
         self._project = project
         self._ground = Ground(project)
         self._online = project.online
@@ -78,7 +79,9 @@ class Crew:
             ]
             if source.streamed or members:
                 progress = self.progress.setdefault(source.name, Progress(source.name))
-                workers.append(Worker(source, members, self._ground.outside(source), progress))
+                worker = Worker(source, members, self._ground.outside(source), progress)
+                worker.skip_lost = self._skip_lost
+                workers.append(worker)
         return workers
 
     def _drop_retired(self) -> None:

@@ -15,6 +15,7 @@ from featureflow_cli.sources.batches import RawBatch
 from featureflow_cli.sources.decode import decode
 from featureflow_cli.sources.verdicts import Memory, judge
 from featureflow_cli.stream.outside import Log
+from featureflow_cli.stream.progress import LATE_US
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -25,15 +26,21 @@ class Batch:
     """The offsets of `spans`, decided: `rows` are the accepted ones (the log's columns), partition by partition
     in order of offset.
 
-    `letters` are letters.SCHEMA, in no order. A replay has none: its rows come from the log.
+    `event_us` are their own times. `letters` are letters.SCHEMA, in no order; a replay has none: its rows come
+    from the log.
     """
 
     spans: Spans
     rows: "pa.Table"
+    event_us: Ints
     is_replay: bool
-    newest_us: int | None
     duplicates: int = 0
+    late: int = 0
     letters: Any = field(default_factory=letters.SCHEMA.empty_table)
+
+    @property
+    def newest_us(self) -> int | None:
+        return int(self.event_us.max()) if len(self.event_us) else None
 
     @property
     def reasons(self) -> Counter[str]:
@@ -61,10 +68,12 @@ def decided(
     source: Source,
     memories: Mapping[int, Memory],
     now_us: int,
+    newest_us: int | None = None,
 ) -> Batch:
     """Decode and judge what was taken in, event by event; each partition remembers what it accepted.
 
-    `now_us` is what the letters are dated, and decides nothing.
+    `now_us` is what the letters are dated; `newest_us`, the newest event before these, tells which are counted
+    as late. Neither decides anything.
     """
     import pyarrow as pa
 
@@ -92,7 +101,9 @@ def decided(
                 if part.num_rows
             ]
     table = pa.concat_tables(accepted)
-    return Batch(spans, table, False, _newest_us(table, source), duplicates, pa.concat_tables(refused))
+    event_us = _event_us(table, source)
+    late = 0 if newest_us is None else int((event_us < newest_us - LATE_US).sum())
+    return Batch(spans, table, event_us, False, duplicates, late, pa.concat_tables(refused))
 
 
 def replayed(rows: "pa.RecordBatch | pa.Table", spans: Spans, source: Source) -> Batch:
@@ -100,7 +111,7 @@ def replayed(rows: "pa.RecordBatch | pa.Table", spans: Spans, source: Source) ->
     import pyarrow as pa
 
     table = rows if isinstance(rows, pa.Table) else pa.Table.from_batches([rows])
-    return Batch(spans, table, True, _newest_us(table, source))
+    return Batch(spans, table, _event_us(table, source), True)
 
 
 def _positioned(rows: "pa.Table", partition: int, recorded_us: int | Ints) -> "pa.Table":
@@ -121,8 +132,6 @@ def _offsets(rows: "pa.Table", name: str) -> Ints:
     return found
 
 
-def _newest_us(rows: "pa.Table", source: Source) -> int | None:
-    import pyarrow.compute as pc
-
-    newest: int | None = pc.max(rows.column(source.timestamp_field).cast("int64")).as_py()
-    return newest
+def _event_us(rows: "pa.Table", source: Source) -> Ints:
+    found: Ints = rows.column(source.timestamp_field).cast("int64").to_numpy()
+    return found

@@ -19,6 +19,7 @@ from featureflow_cli.compute.events import Events
 from featureflow_cli.evaluate.keeping import Kept, expires_us, new_versions
 from featureflow_cli.offline.snapshots import Spans
 from featureflow_cli.online.store import Held, OnlineStore, Write
+from featureflow_cli.stream.faults import reached
 from featureflow_cli.stream.resident import Resident
 from featureflow_cli.times import Clock
 
@@ -188,6 +189,7 @@ def _send(
     applied: list[bool] = []
     for start in range(0, len(writes), WRITES_AT_ONCE):
         applied += store.write(resident.entity, writes[start : start + WRITES_AT_ONCE])
+        reached("half_written")
     for write, held, taken in zip(writes, before, applied, strict=True):
         if taken:
             blobs = tuple(

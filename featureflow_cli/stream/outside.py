@@ -46,6 +46,9 @@ class Intake(Protocol):
     def drained(self, positions: Mapping[int, int]) -> bool:
         """Whether all is read that was there when this was first asked; asked when a read found nothing."""
 
+    def behind(self, positions: Mapping[int, int]) -> Mapping[int, int]:
+        """How many events each partition has from its position on, as far as that is known without asking."""
+
     def on_revoke(self, call: Callable[[Sequence[int]], None]) -> None:
         """Have `call` told of partitions that go to others, before they do."""
 

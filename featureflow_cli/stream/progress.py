@@ -1,7 +1,35 @@
 """Counts of what a stream did; whoever shows them (the CLI) asks, nothing here prints."""
 
 from collections import Counter
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from featureflow_cli.compute.codes import Ints
+from featureflow_cli.times import MINUTE_US, SECOND_US
+
+LATE_US = MINUTE_US
+"""An accepted event this much older than the newest one before its batch is counted as late; it counts all the same."""
+STEP_BOUNDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+FRESHNESS_BOUNDS = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.75, 1.0, 2.5, 5.0, 10.0, 60.0, 600.0, 3_600.0)
+
+
+class Histogram:
+    """How many observations (seconds) lay at or below each bound, and their sum; `counts` has one more, above all."""
+
+    def __init__(self, bounds: Sequence[float]) -> None:
+        self.bounds = tuple(bounds)
+        self.counts = np.zeros(len(bounds) + 1, np.int64)
+        self.sum = 0.0
+
+    def observe(self, seconds: "float | npt.NDArray[np.float64]") -> None:
+        values = np.atleast_1d(np.asarray(seconds, np.float64))
+        places = np.searchsorted(self.bounds, values)
+        self.counts += np.bincount(places, minlength=len(self.counts))
+        self.sum += float(values.sum())
 
 
 @dataclass
@@ -18,7 +46,14 @@ class Progress:
     conflicts: int = 0
     committed: int = 0
     commits: int = 0
+    late: int = 0
+    lost: int = 0  # gone from the source before they were streamed, and skipped (--skip-lost)
     newest_us: int | None = None
+    steps: dict[str, Histogram] = field(default_factory=dict)  # seconds of each step
+    freshness: Histogram = field(
+        default_factory=lambda: Histogram(FRESHNESS_BOUNDS)
+    )  # event time to readable
+    behind: dict[int, int] = field(default_factory=dict)  # events not read yet, by partition, as far as known
     bootstrapped: list[str] = field(default_factory=list)
     taken_up: int = 0
 
@@ -26,6 +61,13 @@ class Progress:
     def read(self) -> int:
         """Events that were decided: accepted, dropped as duplicates, or lettered."""
         return self.accepted + self.duplicates + self.letters.total()
+
+    def took(self, step: str, seconds: float) -> None:
+        self.steps.setdefault(step, Histogram(STEP_BOUNDS)).observe(seconds)
+
+    def readable(self, event_us: Ints, now_us: int) -> None:
+        """Events of these times can be read since now."""
+        self.freshness.observe((now_us - event_us) / SECOND_US)
 
 
 @dataclass(frozen=True)
@@ -38,6 +80,8 @@ class SourceReport:
     duplicates: int
     letters: dict[str, int]
     before_until: int
+    late: int
+    lost: int
     replayed: int
     writes: int
     conflicts: int
@@ -67,6 +111,8 @@ def report(progress: Progress) -> SourceReport:
         progress.duplicates,
         dict(sorted(progress.letters.items())),
         progress.before_until,
+        progress.late,
+        progress.lost,
         progress.replayed,
         progress.writes,
         progress.conflicts,
@@ -74,3 +120,24 @@ def report(progress: Progress) -> SourceReport:
         progress.commits,
         tuple(progress.bootstrapped),
     )
+
+
+def together(reports: Iterable[Mapping[str, Any]]) -> tuple[SourceReport, ...]:
+    """What several workers did as one: each report is a StreamReport's `asdict`, and its counts add up."""
+    found: dict[str, SourceReport] = {}
+    for source in (source for report in reports for source in report["sources"]):
+        mine = SourceReport(**{**source, "bootstrapped": tuple(source["bootstrapped"])})
+        before = found.get(mine.source)
+        found[mine.source] = mine if before is None else _added(before, mine)
+    return tuple(found.values())
+
+
+def _added(one: SourceReport, other: SourceReport) -> SourceReport:
+    counts = {
+        name: getattr(one, name) + getattr(other, name)
+        for name, count in asdict(one).items()
+        if isinstance(count, int)
+    }
+    letters = dict(sorted((Counter(one.letters) + Counter(other.letters)).items()))
+    names = tuple(dict.fromkeys(one.bootstrapped + other.bootstrapped))
+    return replace(one, **counts, letters=letters, bootstrapped=names)

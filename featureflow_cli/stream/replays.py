@@ -53,6 +53,9 @@ class WithReplays:
     def drained(self, positions: Mapping[int, int]) -> bool:
         return self._events.drained(positions)
 
+    def behind(self, positions: Mapping[int, int]) -> Mapping[int, int]:
+        return self._events.behind(positions)
+
     def on_revoke(self, call: Callable[[Sequence[int]], None]) -> None:
         self._events.on_revoke(call)
 

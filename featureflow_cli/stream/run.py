@@ -1,6 +1,9 @@
 """The verb: the steps of all sources' workers in a loop, until there is nothing left or somebody says stop."""
 
-from collections.abc import Callable
+import random
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Protocol
@@ -9,6 +12,7 @@ from featureflow_cli.errors import FeatureflowError, StoreUnavailable
 from featureflow_cli.evaluate.project import Project
 from featureflow_cli.offline.snapshots import MeaningMoved
 from featureflow_cli.stream.crew import Crew
+from featureflow_cli.stream.faults import reached
 from featureflow_cli.stream.progress import Progress, StreamReport, report
 from featureflow_cli.stream.worker import BATCH_ROWS, Worker
 from featureflow_cli.times import SECOND_US, Clock
@@ -48,15 +52,18 @@ def run(
     show: Callable[[list[Progress]], None] = nobody,
     away: Callable[[StoreUnavailable], None] = untold,
     batch_rows: int = BATCH_ROWS,
+    skip_lost: bool = False,
+    progress: dict[str, Progress] | None = None,
 ) -> StreamReport:
     """Stream until `stop` is set or, with `once`, until all that is there is applied and committed.
 
     `show` is handed the counts after every round. A store that is away is waited for (with `once`: for a few
     seconds; else `away` is told why, once until the next commit), any other error ends the stream; what was
-    decided before it is committed first.
+    decided before it is committed first. `skip_lost` goes on where the source no longer has events that the log
+    has not either; otherwise that is such an error. The counts of each source are kept in `progress`.
     """
     started_us = project.clock()
-    crew = Crew(project)
+    crew = Crew(project, {} if progress is None else progress, skip_lost)
     interval_us = project.config.stream.commit_interval
     loop = _Loop(crew, once, stop, show, away, batch_rows, project.clock, interval_us)
     try:
@@ -65,6 +72,13 @@ def run(
         crew.close()
     reports = tuple(report(progress) for progress in crew.progress.values())
     return StreamReport(reports, project.clock() - started_us, stop.is_set())
+
+
+@contextmanager
+def _timed(progress: Progress, step: str) -> Iterator[None]:
+    started = time.perf_counter()
+    yield
+    progress.took(step, time.perf_counter() - started)
 
 
 @dataclass
@@ -115,7 +129,8 @@ class _Loop:
         if not self.once and self.failures == 1:
             self.away(err)
         self.crew.lose()
-        self.stop.wait(min(0.1 * 2**self.failures, LONGEST_WAIT_S))
+        longest_s = min(0.1 * 2**self.failures, LONGEST_WAIT_S)
+        self.stop.wait(longest_s * random.uniform(0.5, 1))  # noqa: S311  (so that workers do not come back as one)
 
     def _round(self) -> bool:
         """A batch of every source; whether there was any. All is committed if not."""
@@ -144,19 +159,32 @@ class _Loop:
     def _batches(self, worker: Worker) -> bool:
         """A batch from the log and one of new events, from their intake to their marker; whether there was any."""
         moved = False
-        for take in (worker.replay, partial(worker.poll, self.batch_rows)):
+        progress = worker.progress
+        for step, take in (("replay", worker.replay), ("poll", partial(worker.poll, self.batch_rows))):
             if worker.needs_take_up:  # the store lost what was marked before
                 return True
-            batch = take()
-            if batch is not None:
+            with _timed(progress, step):
+                batch = take()
+            if batch is None:
+                continue
+            moved = True
+            reached("polled")
+            with _timed(progress, "write"):
                 worker.write_online(batch)
-                worker.mark(batch)
-                moved = True
+            reached("written")
+            with _timed(progress, "mark"):
+                marked = worker.mark(batch)
+            reached("marked")
+            if marked and not batch.is_replay:
+                progress.readable(batch.event_us, self.clock())
         return moved or worker.needs_take_up
 
     def _commit(self) -> None:
         for worker in self.crew.workers:
-            worker.commit_offline()
+            with _timed(worker.progress, "commit"):
+                worker.commit_offline()
+            worker.look_behind()
+        reached("committed")
         self.crew.settle()
         self.done_us["commit"] = self.clock()
         self.failures = 0

@@ -25,6 +25,7 @@ from featureflow_cli.sources import files
 from featureflow_cli.sources.verdicts import Memory
 from featureflow_cli.stream.commits import commit
 from featureflow_cli.stream.deciding import Batch, decided, memory_of, replayed
+from featureflow_cli.stream.faults import reached
 from featureflow_cli.stream.merging import Written, write_states
 from featureflow_cli.stream.outside import OffsetGone, Outside
 from featureflow_cli.stream.progress import Progress
@@ -60,6 +61,7 @@ class Worker:
         self.source = source
         self.members = list(members)
         self.progress = progress
+        self.skip_lost = False
         self.parts: dict[int, Part] = {}
         self.pending: list[Batch] = []  # decided, and not in the log yet
         self.base: Snapshot | None = None
@@ -108,6 +110,7 @@ class Worker:
             fields = tuple(kept.field for kept in self.members if kept.view.entity == entity)
             self._residents[entity] = Resident(entity, fields, RESIDENT_BYTES // len(entities))
         self._take(self._partitions())
+        reached("taken_up")
         self.progress.taken_up += 1
         self._lost = False
 
@@ -156,6 +159,7 @@ class Worker:
         outside = self._outside
         relation = outside.below(self.base, kept.build.floor or {})
         done = bootstrap(outside.engine, relation, kept, outside.online, outside.clock)
+        reached("bootstrapped")
         if done.events:
             self.progress.bootstrapped.append(kept.view.name)
 
@@ -222,7 +226,7 @@ class Worker:
             return None
         spans = {partition: (asked[partition], batches[-1].end) for partition, batches in raw.items()}
         memories = {partition: self.parts[partition].memory for partition in raw}
-        batch = decided(raw, spans, self.source, memories, self._outside.clock())
+        batch = decided(raw, spans, self.source, memories, self._outside.clock(), self.progress.newest_us)
         if self.base is not None:
             self.pending.append(batch)
         return self._took(batch)
@@ -236,12 +240,22 @@ class Worker:
         first = self._outside.intake.first(partition)
         if end is not None and end < first:
             name = self.source.name
+            if self.skip_lost:
+                self._skip(partition, end, first)
+                return
             what = f"source '{name}': events {end} to {first - 1} of partition {partition} are gone"
             hint = (
                 "the topic's retention passed before they were streamed: no feature can know them;"
                 " to go on without them: featureflow stream --skip-lost"
             )
             raise FeatureflowError(what, hint=hint)
+
+    def _skip(self, partition: int, end: int, first: int) -> None:
+        """Move the log's end over events that are gone: whoever reads it sees that nothing is there."""
+        log = self._outside.log
+        assert log is not None
+        log.append(log.schema.empty_table(), {partition: (end, first)}, log.snapshot())
+        self.progress.lost += first - end
 
     def _positions(self) -> dict[int, int]:
         """Where each partition of the intake goes on, of those that have come to the log's end."""
@@ -259,6 +273,10 @@ class Worker:
             return False
         return self._outside.intake.drained(self._positions())
 
+    def look_behind(self) -> None:
+        """Note how far the source has run ahead."""
+        self.progress.behind = dict(self._outside.intake.behind(self._positions()))
+
     def _took(self, batch: Batch) -> Batch:
         for partition, (_, end) in batch.spans.items():
             self.parts[partition].position = end
@@ -274,6 +292,7 @@ class Worker:
             progress.duplicates += sign * batch.duplicates
             for reason, count in batch.reasons.items():
                 progress.letters[reason] += sign * count
+            progress.late += sign * batch.late
         if batch.newest_us is not None:
             progress.newest_us = max(batch.newest_us, progress.newest_us or batch.newest_us)
 
@@ -318,6 +337,7 @@ class Worker:
         for kept in self.members:
             for shard in range(online.shards):
                 online.mark(shard, kept.field, ends)
+            reached("half_marked")
             self._marked.update({(kept.field, partition): end for partition, end in ends.items()})
         return True
 

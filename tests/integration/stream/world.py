@@ -112,6 +112,9 @@ class Topic:
     def drained(self, positions: Mapping[int, int]) -> bool:
         return True
 
+    def behind(self, positions: Mapping[int, int]) -> Mapping[int, int]:
+        return {}
+
     def on_revoke(self, call: Callable[[Sequence[int]], None]) -> None:
         pass
 
