@@ -41,7 +41,8 @@ _UNSEEN = {
 class Admin:
     """The brokers of one source's `kafka`. It connects when first asked."""
 
-    def __init__(self, kafka: KafkaStream, environ: Mapping[str, str]) -> None:
+    def __init__(self, kafka: KafkaStream, environ: Mapping[str, str], answer_s: float = ANSWER_S) -> None:
+        self._time: dict[str, Any] = {"request_timeout": answer_s}
         self._kafka = kafka
         self._config: Config = client_config(kafka, environ)
         self._client = opened(AdminClient, kafka, self._config)
@@ -49,7 +50,7 @@ class Admin:
     def describe(self, names: Iterable[str]) -> dict[str, Topic]:
         """Those of the topics that are there."""
         wanted = list(dict.fromkeys(names))
-        asked = self._ask(lambda: self._client.describe_topics(TopicCollection(wanted), **_TIME))
+        asked = self._ask(lambda: self._client.describe_topics(TopicCollection(wanted), **self._time))
         found = {}
         for name in wanted:
             described = self._answer(asked[name], _ABSENT)
@@ -73,13 +74,13 @@ class Admin:
         if retention_us is not None:
             settings["retention.ms"] = str(retention_us // MILLISECOND_US)
         new = NewTopic(name, partitions, _BY_THE_BROKER, config=settings)
-        asked = self._ask(lambda: self._client.create_topics([new], **_TIME, operation_timeout=ANSWER_S))
+        asked = self._ask(lambda: self._client.create_topics([new], **self._time))
         self._answer(asked[name], {KafkaError.TOPIC_ALREADY_EXISTS})
 
     def grow(self, name: str, partitions: int) -> None:
         """The topic has at least so many partitions afterwards."""
         new = NewPartitions(name, partitions)
-        asked = self._ask(lambda: self._client.create_partitions([new], **_TIME, operation_timeout=ANSWER_S))
+        asked = self._ask(lambda: self._client.create_partitions([new], **self._time))
         self._answer(asked[name], {KafkaError.INVALID_PARTITIONS})  # somebody else was as quick
 
     def offsets(self, name: str, partitions: int) -> dict[int, tuple[int, int]]:
@@ -92,7 +93,7 @@ class Admin:
     def committed(self, group: str, name: str) -> dict[int, int]:
         """What the group reported per partition; empty where it never did, or where nobody may know."""
         question = [ConsumerGroupTopicPartitions(group)]
-        asked = self._ask(lambda: self._client.list_consumer_group_offsets(question, **_TIME))
+        asked = self._ask(lambda: self._client.list_consumer_group_offsets(question, **self._time))
         answer = self._answer(asked[group], _UNSEEN | {KafkaError.GROUP_ID_NOT_FOUND})
         places = [] if answer is None else answer.topic_partitions
         return {
@@ -102,7 +103,7 @@ class Admin:
     def _offsets(self, places: Sequence[TopicPartition], spec: OffsetSpec) -> dict[int, int]:
         question = dict.fromkeys(places, spec)
         level = IsolationLevel.READ_COMMITTED
-        asked = self._ask(lambda: self._client.list_offsets(question, isolation_level=level, **_TIME))
+        asked = self._ask(lambda: self._client.list_offsets(question, isolation_level=level, **self._time))
         return {place.partition: self._answer(future).offset for place, future in asked.items()}
 
     def _settings(self, names: Sequence[str]) -> dict[str, dict[str, str]]:
@@ -110,7 +111,7 @@ class Admin:
         if not names:
             return {}
         resources = [ConfigResource(ResourceType.TOPIC, name) for name in names]
-        asked = self._ask(lambda: self._client.describe_configs(resources, **_TIME))
+        asked = self._ask(lambda: self._client.describe_configs(resources, **self._time))
         answers = {resource.name: self._answer(future, _UNSEEN) or {} for resource, future in asked.items()}
         return {
             name: {key: entry.value for key, entry in answers[name].items() if entry.value is not None}
@@ -131,9 +132,6 @@ class Admin:
             if err.args[0].code() in expected:
                 return None
             raise explained(err, self._kafka, self._config) from None
-
-
-_TIME: dict[str, Any] = {"request_timeout": ANSWER_S}
 
 
 def _number(text: str | None) -> int | None:
