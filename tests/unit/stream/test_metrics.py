@@ -26,7 +26,10 @@ def test_a_scrape_tells_what_was_counted() -> None:
     finally:
         close()
     found = {
-        (sample.name, *(value for key, value in sample.labels.items() if key != "source")): sample.value
+        (
+            sample.name,
+            *(value for key, value in sorted(sample.labels.items()) if key != "source"),
+        ): sample.value
         for family in text_string_to_metric_families(text)
         for sample in family.samples
     }
@@ -34,8 +37,8 @@ def test_a_scrape_tells_what_was_counted() -> None:
     assert found["featureflow_stream_events_total", "letter"] == 3
     assert found["featureflow_stream_dead_letters_total", "wrong_type"] == 3
     assert found["featureflow_stream_conflicts_total",] == 1
-    assert found["featureflow_stream_batch_seconds_bucket", "write", "0.025"] == 1
-    assert found["featureflow_stream_batch_seconds_bucket", "write", "0.01"] == 0
+    assert found["featureflow_stream_batch_seconds_bucket", "0.025", "write"] == 1
+    assert found["featureflow_stream_batch_seconds_bucket", "0.01", "write"] == 0
     assert found["featureflow_stream_freshness_seconds_bucket", "0.1"] == 1
     assert found["featureflow_stream_freshness_seconds_count",] == 2
     assert found["featureflow_stream_lag", "0"] == 5
