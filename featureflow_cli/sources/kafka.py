@@ -24,12 +24,16 @@ LOGGER.addHandler(logging.NullHandler())
 
 METADATA_REFRESH_MS = 5_000
 """How soon new partitions of a topic are noticed."""
-_COMMON: Config = {"client.id": "featureflow", "topic.metadata.refresh.interval.ms": METADATA_REFRESH_MS}
+_COMMON: Config = {
+    "client.id": "featureflow",
+    "topic.metadata.refresh.interval.ms": METADATA_REFRESH_MS,
+    "reconnect.backoff.max.ms": 2_000,
+}
 _FETCHING: Config = {
     "fetch.queue.backoff.ms": 5,  # the default of 1000 stalls a fast consumer
     "queued.min.messages": 200_000,
-    "queued.max.messages.kbytes": 256 * 1024,  # a partition; reading ahead is memory of this process
-    "fetch.wait.max.ms": 50,
+    "queued.max.messages.kbytes": 128 * 1024,  # of all partitions: reading ahead is memory of this process
+    "fetch.wait.max.ms": 100,  # a partition that is taken up waits for the fetch before it
     "max.poll.interval.ms": 15 * 60_000,  # a bootstrap may take long, and is no reason to be thrown out
     "session.timeout.ms": 45_000,
 }
@@ -85,6 +89,8 @@ def explained(error: KafkaError | KafkaException, kafka: KafkaStream, config: Co
     if code in _DENIED:
         hint = "grant it the right to read and describe the topic, and to read its group"
         return StoreUnavailable(f"{where} does not let this account in: {text}", hint=hint)
+    if code not in _AWAY:
+        return StoreUnavailable(f"{where} answers with an error: {text}")
     hint = "is the broker running, and are `bootstrap_servers` and `config` of the source right?"
     return StoreUnavailable(f"{where} does not answer: {text}", hint=hint)
 
@@ -114,6 +120,16 @@ def _place(kafka: KafkaStream, what: str) -> str:
 
 _WRONG_SETTINGS = {KafkaError._INVALID_ARG, KafkaError._CONFLICT, KafkaError._NOT_IMPLEMENTED}
 _UNKNOWN_TOPIC = {KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC, KafkaError.UNKNOWN_TOPIC_ID}
+_AWAY = {
+    KafkaError._TRANSPORT,
+    KafkaError._ALL_BROKERS_DOWN,
+    KafkaError._RESOLVE,
+    KafkaError._SSL,
+    KafkaError._TIMED_OUT,
+    KafkaError._TIMED_OUT_QUEUE,
+    KafkaError._MSG_TIMED_OUT,
+    KafkaError.REQUEST_TIMED_OUT,
+}
 _DENIED = {
     KafkaError._AUTHENTICATION,
     KafkaError.SASL_AUTHENTICATION_FAILED,

@@ -1,0 +1,249 @@
+"""Messages of one topic, for one member of a consumer group; where to read is asked for with every read.
+
+The group says which partitions are this member's (`held`). Only those of them that a read names are assigned to
+librdkafka's fetchers, at the very offset that was asked for: nothing ever starts from an offset that Kafka
+keeps (design.md 4 [sinks]).
+"""
+
+import logging
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
+from itertools import pairwise
+from operator import itemgetter
+from typing import Any
+
+import numpy as np
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicCollection, TopicPartition
+from confluent_kafka.admin import AdminClient
+
+from featureflow_cli.errors import FeatureflowError
+from featureflow_cli.sources.arrays import Ints
+from featureflow_cli.sources.batches import RawBatch
+from featureflow_cli.sources.kafka import LOGGER, Config, explained, opened
+from featureflow_cli.spec.models import KafkaStream
+
+ANSWER_S = 5.0
+"""How long a broker may take to answer a question."""
+
+
+class Gone(Exception):
+    """The broker has no message at the offset that was asked for; `partition` says where."""
+
+    def __init__(self, partition: int) -> None:
+        super().__init__(partition)
+        self.partition = partition
+
+
+class GroupConsumer:
+    """`held`: the partitions that the group has given to this member; it changes inside of `read` only.
+
+    `joined`: the group has given them out at least once. `ends`: per partition the offset at which its end was
+    met, as long as nothing was read since. `on_revoke` is called with partitions before they go to others.
+    """
+
+    def __init__(
+        self, kafka: KafkaStream, config: Config, on_revoke: Callable[[Sequence[int]], None]
+    ) -> None:
+        self.held: set[int] = set()
+        self.joined = False
+        self.ends: dict[int, int] = {}
+        self._kafka = kafka
+        self._config: Config = {**config, "enable.partition.eof": True}
+        self._on_revoke: Callable[[Sequence[int]], None] = on_revoke
+        self._at: dict[int, int] = {}  # of the partitions that are fetched: what comes next
+        self._troubled = False  # a connection failed since the broker last answered
+        self._admin: Any = None
+        self._client: Any = opened(
+            Consumer, kafka, self._config, error_cb=self._hear, on_commit=lambda *_: None
+        )
+        self._client.subscribe(
+            [kafka.topic], on_assign=self._assigned, on_revoke=self._revoked, on_lost=self._revoked
+        )
+
+    def read(self, positions: Mapping[int, int], rows: int, wait_s: float) -> dict[int, list[RawBatch]]:
+        """About `rows` messages of the partitions named, from those offsets on, after at most `wait_s` seconds.
+
+        A partition without news is left out; offsets that no reader is meant to see (compacted, aborted,
+        transaction markers) are passed over. Raises Gone, StoreUnavailable and DefinitionError.
+        """
+        try:
+            self._place(positions)
+            found = self._received(self._client.consume(rows, wait_s))
+        except KafkaException as err:
+            self._leave(list(self._at))
+            raise explained(err, self._kafka, self._config) from None
+        except Exception:
+            self._leave(list(self._at))  # what was received and is not answered comes again
+            raise
+        if self._troubled and not found:
+            self._ask_whether_it_answers()
+        return found
+
+    def watermarks(self, partition: int) -> tuple[int, int]:
+        """The first offset that the broker has, and one past the last that there is."""
+        try:
+            low, high = self._client.get_watermark_offsets(
+                TopicPartition(self._kafka.topic, partition), timeout=ANSWER_S
+            )
+        except KafkaException as err:
+            raise explained(err, self._kafka, self._config) from None
+        return low, high
+
+    def topic_id(self) -> str:
+        """The id of the topic that has the name now."""
+        if self._admin is None:
+            self._admin = opened(AdminClient, self._kafka, self._config)
+        name = self._kafka.topic
+        try:
+            asked = self._admin.describe_topics(TopicCollection([name]), request_timeout=ANSWER_S)
+            return str(asked[name].result().topic_id)
+        except KafkaException as err:
+            raise explained(err, self._kafka, self._config) from None
+
+    def report(self, ends: Mapping[int, int]) -> None:
+        """Commit offsets for those who watch the group's lag; nobody waits for it, or misses it."""
+        offsets = [TopicPartition(self._kafka.topic, each, ends[each]) for each in self.held & ends.keys()]
+        if offsets:
+            with suppress(KafkaException):
+                self._client.commit(offsets=offsets, asynchronous=True)
+
+    def close(self) -> None:
+        """Leave the group at once; nobody is told of partitions any more."""
+        self._on_revoke = lambda _: None
+        with suppress(KafkaException):
+            self._client.close()
+
+    # ---- where it reads
+
+    def _place(self, positions: Mapping[int, int]) -> None:
+        wanted = {partition: positions[partition] for partition in self.held & positions.keys()}
+        self._leave([each for each, at in self._at.items() if wanted.get(each) != at])
+        fresh = {each: at for each, at in wanted.items() if each not in self._at}
+        if fresh:
+            topic = self._kafka.topic
+            self._client.incremental_assign([TopicPartition(topic, each, at) for each, at in fresh.items()])
+            self._at |= fresh
+
+    def _leave(self, partitions: Iterable[int]) -> None:
+        """Stop fetching those of the partitions that are fetched."""
+        fetched = [each for each in partitions if each in self._at]
+        if not fetched:
+            return
+        for each in fetched:
+            del self._at[each]
+            self.ends.pop(each, None)
+        with suppress(KafkaException):  # after a fatal error there is nothing left to be stopped
+            self._client.incremental_unassign([TopicPartition(self._kafka.topic, each) for each in fetched])
+
+    def _assigned(self, client: Any, partitions: Sequence[TopicPartition]) -> None:
+        self.joined = True
+        self.held |= {each.partition for each in partitions}
+        client.incremental_assign([])  # they are fetched as soon as a read says from where
+
+    def _revoked(self, client: Any, partitions: Sequence[TopicPartition]) -> None:
+        going = [each.partition for each in partitions]
+        self._on_revoke(going)
+        self.held -= set(going)
+        fetched = [each for each in going if each in self._at]
+        if fetched:
+            self._leave(fetched)
+        else:
+            client.incremental_unassign([])
+
+    # ---- what it gets
+
+    def _received(self, messages: list[Message]) -> dict[int, list[RawBatch]]:
+        errors = []
+        if any(map(Message.error, messages)):
+            errors = [message for message in messages if message.error() is not None]
+            messages = [message for message in messages if message.error() is None]
+        found = {}
+        for partition, batch in _by_partition(messages).items():
+            at = self._at.get(partition)
+            if at is None or batch.offsets[0] < at:  # it went to another, or is read from elsewhere by now
+                continue
+            self._at[partition] = batch.end
+            self.ends.pop(partition, None)
+            found[partition] = [batch]
+        for message in errors:
+            self._take_error(message, found)
+        return found
+
+    def _take_error(self, message: Message, found: dict[int, list[RawBatch]]) -> None:
+        error, partition = message.error(), message.partition()
+        code = error.code()
+        if code == KafkaError._PARTITION_EOF:
+            self._troubled = False
+            at = self._at.get(partition)
+            if at is not None and message.offset() >= at:
+                self.ends[partition] = message.offset()
+            if (
+                at is not None and message.offset() > at
+            ):  # nothing but markers and aborted messages up to there
+                self._at[partition] = message.offset()
+                found.setdefault(partition, []).append(_nothing(message.offset()))
+        elif code == KafkaError._AUTO_OFFSET_RESET:
+            if partition in self._at:
+                raise Gone(partition)
+        elif error.fatal():
+            what = f"Kafka's client gave up: {explained(error, self._kafka, self._config).what}"
+            raise FeatureflowError(what, hint="start the stream again")
+        elif code != KafkaError._MAX_POLL_EXCEEDED:  # after that one it joins the group again
+            self._hear(error)
+
+    def _hear(self, error: KafkaError) -> None:
+        LOGGER.log(logging.INFO, "%s", explained(error, self._kafka, self._config).what)
+        self._troubled = True
+
+    def _ask_whether_it_answers(self) -> None:
+        """StoreUnavailable where no broker answers, or has no such topic (any more)."""
+        name = self._kafka.topic
+        try:
+            topic = self._client.list_topics(name, timeout=ANSWER_S).topics[name]
+        except KafkaException as err:
+            raise explained(err, self._kafka, self._config) from None
+        if topic.error is not None:
+            raise explained(topic.error, self._kafka, self._config)
+        self._troubled = False
+
+
+def _by_partition(messages: list[Message]) -> dict[int, RawBatch]:
+    """Messages without errors, in order within each partition. Four calls a message at most (0.2 us)."""
+    if not messages:
+        return {}
+    count = len(messages)
+    partitions = np.fromiter(map(Message.partition, messages), np.int32, count)
+    recorded_ms = np.fromiter(map(itemgetter(1), map(Message.timestamp, messages)), np.int64, count)
+    content: list[bytes | None] = list(map(Message.value, messages))
+    if None in content:  # a tombstone is no event: an empty message, which nobody can decode
+        content = [value or b"" for value in content]
+    cuts = np.flatnonzero(np.diff(partitions)) + 1
+    runs: dict[int, list[tuple[int, int]]] = {}
+    for start, stop in pairwise([0, *cuts.tolist(), count]):
+        runs.setdefault(int(partitions[start]), []).append((start, stop))
+    return {partition: _batch(messages, content, recorded_ms, mine) for partition, mine in runs.items()}
+
+
+def _batch(
+    messages: list[Message], content: list[Any], recorded_ms: Ints, runs: list[tuple[int, int]]
+) -> RawBatch:
+    offsets = np.concatenate([_offsets(messages, start, stop) for start, stop in runs])
+    return RawBatch(
+        content=[value for start, stop in runs for value in content[start:stop]],
+        offsets=offsets,
+        end=int(offsets[-1]) + 1,
+        recorded_at_us=np.concatenate([recorded_ms[start:stop] for start, stop in runs]) * 1000,
+    )
+
+
+def _offsets(messages: list[Message], start: int, stop: int) -> Ints:
+    """The offsets of a run of one partition; they rise, so two tell all of them where none is missing."""
+    first, last = messages[start].offset(), messages[stop - 1].offset()
+    if last - first == stop - 1 - start:
+        return np.arange(first, last + 1, dtype=np.int64)
+    return np.fromiter((message.offset() for message in messages[start:stop]), np.int64, stop - start)
+
+
+def _nothing(end: int) -> RawBatch:
+    """No message up to `end`."""
+    return RawBatch([], np.empty(0, np.int64), end, np.empty(0, np.int64))

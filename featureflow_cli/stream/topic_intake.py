@@ -1,0 +1,115 @@
+"""New events from the Kafka topic of a source: its partitions are those of the topic, its offsets Kafka's."""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+
+from featureflow_cli.errors import FeatureflowError
+from featureflow_cli.sources.batches import RawBatch
+from featureflow_cli.sources.kafka import Config
+from featureflow_cli.sources.kafka_consumer import Gone, GroupConsumer
+from featureflow_cli.spec.models import KafkaStream
+from featureflow_cli.stream.outside import OffsetGone
+
+POLL_S = 0.1
+CHECK_S = 5.0
+"""How often it is looked whether the topic is still the one that it was."""
+
+
+class TopicIntake:
+    """A member of the source's consumer group (`stream.outside.Intake`).
+
+    `note_topic` is told the topic's id, and answers the one that the source's offsets are of: another topic
+    under the same name is refused.
+    """
+
+    waits = True
+
+    def __init__(
+        self, source: str, kafka: KafkaStream, config: Config, note_topic: Callable[[str], str]
+    ) -> None:
+        self._source = source
+        self._kafka = kafka
+        self._note_topic = note_topic
+        self._revoke: Callable[[Sequence[int]], None] = lambda _: None
+        self._consumer = GroupConsumer(kafka, config, self._on_revoke)
+        self._known: frozenset[int] = frozenset()  # held when the topic was last looked at
+        self._checked_s = 0.0
+        self._targets: dict[int, int] = {}
+
+    def partitions(self) -> Sequence[int]:
+        """Those assigned by the group, as of the last `read`; none before the first."""
+        return sorted(self._known)
+
+    def topic_id(self) -> str:
+        return self._consumer.topic_id()
+
+    def first(self, partition: int) -> int:
+        return self._consumer.watermarks(partition)[0]
+
+    def read(self, positions: Mapping[int, int], rows: int) -> Mapping[int, list[RawBatch]]:
+        """Waits up to POLL_S for news. Also the place where the group is heard, so it is called without pause."""
+        try:
+            found = self._consumer.read(positions, rows, POLL_S)
+        except Gone as gone:
+            self._check_topic()
+            self._check_end(gone.partition, positions.get(gone.partition, 0))
+            raise OffsetGone(gone.partition) from None
+        finally:
+            lost = self._known - self._consumer.held
+            self._known -= lost
+        if self._consumer.held != self._known or time.monotonic() - self._checked_s > CHECK_S:
+            self._check_topic()
+            self._known = frozenset(self._consumer.held)
+        return found
+
+    def drained(self, positions: Mapping[int, int]) -> bool:
+        consumer = self._consumer
+        if not consumer.joined or not consumer.held <= positions.keys():
+            return False
+        for partition in consumer.held - self._targets.keys():
+            self._targets[partition] = consumer.watermarks(partition)[1]
+        return all(
+            positions[partition] >= self._targets[partition]
+            or consumer.ends.get(partition) == positions[partition]
+            for partition in consumer.held
+        )
+
+    def on_revoke(self, call: Callable[[Sequence[int]], None]) -> None:
+        self._revoke = call
+
+    def report(self, ends: Mapping[int, int]) -> None:
+        self._consumer.report(ends)
+
+    def close(self) -> None:
+        self._consumer.close()
+
+    def _on_revoke(self, partitions: Sequence[int]) -> None:
+        self._revoke(partitions)
+
+    def _check_topic(self) -> None:
+        """FeatureflowError where the name is another topic's by now: its offsets mean other events."""
+        self._checked_s = time.monotonic()
+        found = self._consumer.topic_id()
+        noted = self._note_topic(found)
+        if found == noted:
+            return
+        topic = self._kafka.topic
+        what = (
+            f"topic '{topic}' is not the one that source '{self._source}' was streamed from (its id is {found},"
+            f" not {noted}): it was deleted and created anew, or it is another cluster's"
+        )
+        hint = (
+            "give the source another name and apply, so that it starts afresh; or point it to the old topic"
+        )
+        raise FeatureflowError(what, hint=hint)
+
+    def _check_end(self, partition: int, position: int) -> None:
+        """FeatureflowError where the broker's partition ends before what was read of it."""
+        end = self._consumer.watermarks(partition)[1]
+        if position > end:
+            what = (
+                f"partition {partition} of topic '{self._kafka.topic}' ends at offset {end}, but events of source"
+                f" '{self._source}' up to offset {position} have been read: the broker has lost some"
+            )
+            hint = "restore the topic; or give the source another name and apply, so that it starts afresh"
+            raise FeatureflowError(what, hint=hint)
