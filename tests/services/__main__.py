@@ -16,7 +16,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 
-from tests.services import kafka, redis
+from tests.services import jars, kafka, redis
 from tests.services.processes import ServiceFailed, is_free
 
 USUAL_PORTS = {"kafka": 9092, "redis": 6379}
@@ -79,10 +79,10 @@ def install() -> None:
     """Whatever is missing; apt-get needs root, or a sudo that does not ask."""
     if redis.missing():
         apt_get("redis-server")
-    if shutil.which("java") is None or (not kafka.jars().is_dir() and shutil.which("mvn") is None):
+    if shutil.which("java") is None or (not jars.folder().is_dir() and shutil.which("mvn") is None):
         apt_get("default-jre-headless", "maven")
     print(f"redis-server: {redis.program()}")
-    print(f"Kafka {kafka.version()}: {kafka.install()}")
+    print(f"Kafka {jars.version()}: {kafka.install()}")
 
 
 def apt_get(*packages: str) -> None:

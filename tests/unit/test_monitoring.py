@@ -9,7 +9,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 
 from featureflow_cli.serve.metrics import Metrics
 from featureflow_cli.stream.metrics import StreamCollector
-from tests.services import kafka
+from tests.services import jars
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 MONITORING = CHECKOUT / "monitoring"
@@ -55,7 +55,7 @@ def test_compose_mounts_files_that_exist_and_runs_the_kafka_that_is_tested() -> 
     ]
     assert len(mounts) == 3
     assert [mount for mount in mounts if not (CHECKOUT / mount.split(":")[0]).exists()] == []
-    assert COMPOSE["services"]["kafka"]["image"] == f"apache/kafka:{kafka.version()}"
+    assert COMPOSE["services"]["kafka"]["image"] == f"apache/kafka:{jars.version()}"
 
 
 def test_compose_keeps_every_published_port_on_loopback() -> None:
