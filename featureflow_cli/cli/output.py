@@ -2,6 +2,7 @@
 
 import os
 import sys
+import time
 from collections.abc import Sequence
 from typing import Any, TextIO
 
@@ -31,6 +32,27 @@ def say(text: str) -> None:
 def is_terminal(stream: TextIO | None) -> bool:
     """Whether a person is looking at `stream` (never so under CI; Python has None for a closed one)."""
     return stream is not None and stream.isatty() and not os.environ.get("CI")
+
+
+class StatusLine:
+    """One line on stderr that is written over while something goes on; nothing where nobody is looking."""
+
+    def __init__(self, every_s: float = 0.2) -> None:
+        self._terminal = is_terminal(sys.stderr)
+        self._every_s = every_s
+        self._last_s = 0.0
+
+    def show(self, text: str) -> None:
+        now_s = time.monotonic()
+        if self._terminal and now_s - self._last_s >= self._every_s:
+            self._last_s = now_s
+            sys.stderr.write(f"\r\x1b[2K{text}")
+            sys.stderr.flush()
+
+    def clear(self) -> None:
+        if self._last_s:
+            sys.stderr.write("\r\x1b[2K")
+            sys.stderr.flush()
 
 
 def style(text: str, colour: str, stream: TextIO | None = None) -> str:

@@ -149,15 +149,20 @@ def deliveries(events: Events, scale: Scale) -> "Ints":
 
     rng = np.random.default_rng([scale.seed, 1])
     n = scale.events
-    delay = rng.exponential(DELIVERY_US, n)
-    late = rng.random(n) < scale.late
-    delay[late] += np.minimum(MINUTE_US + rng.exponential(LATE_MEAN_US, int(late.sum())), LATE_LIMIT_US)
+    delay = _delays(rng, scale)
     arrival = events.time_us + delay.astype(np.int64)
 
     repeated = np.flatnonzero((rng.random(n) < scale.duplicates) & (delay < REPEATABLE_US))
     again = np.minimum(rng.exponential(REDELIVERY_US, repeated.size), REDELIVERY_LIMIT_US).astype(np.int64)
     order = np.concatenate([np.arange(n), repeated])
     return order[np.argsort(np.concatenate([arrival, arrival[repeated] + 1 + again]), kind="stable")]
+
+
+def delays(scale: Scale) -> "Ints":
+    """Microseconds from each event to its first delivery: a minute or more where it is late."""
+    import numpy as np
+
+    return _delays(np.random.default_rng([scale.seed, 1]), scale).astype(np.int64)
 
 
 def label_views(events: Events, count: int, seed: int) -> "Ints":
@@ -279,6 +284,15 @@ def _last_view(views: "Bools", opens: "Bools") -> "Ints":
     seen = np.maximum.accumulate(np.where(views, at, -1))
     opened = np.maximum.accumulate(np.where(opens, at, 0))
     return np.where(seen >= opened, seen, -1)
+
+
+def _delays(rng: "np.random.Generator", scale: Scale) -> "Floats":
+    import numpy as np
+
+    delay = rng.exponential(DELIVERY_US, scale.events)
+    late = rng.random(scale.events) < scale.late
+    delay[late] += np.minimum(MINUTE_US + rng.exponential(LATE_MEAN_US, int(late.sum())), LATE_LIMIT_US)
+    return delay
 
 
 def _zipf(n: int, exponent: float) -> "Floats":

@@ -24,7 +24,7 @@ from confluent_kafka.admin import (
 )
 
 from featureflow_cli.plan.topics import RECEIVED, Topic
-from featureflow_cli.sources.kafka import Config, client_config, explained, opened
+from featureflow_cli.sources.kafka import Config, client_config, explained, missing_topic, opened
 from featureflow_cli.spec.models import KafkaStream
 from featureflow_cli.times import MILLISECOND_US
 
@@ -49,13 +49,7 @@ class Admin:
 
     def describe(self, names: Iterable[str]) -> dict[str, Topic]:
         """Those of the topics that are there."""
-        wanted = list(dict.fromkeys(names))
-        asked = self._ask(lambda: self._client.describe_topics(TopicCollection(wanted), **self._time))
-        found = {}
-        for name in wanted:
-            described = self._answer(asked[name], _ABSENT)
-            if described is not None:
-                found[name] = (str(described.topic_id), len(described.partitions))
+        found = self._found(names)
         settings = self._settings(list(found))
         return {
             name: Topic(
@@ -67,6 +61,20 @@ class Admin:
             )
             for name, (topic_id, partitions) in found.items()
         }
+
+    def topic_id(self, name: str) -> str:
+        """The id of the topic that has the name now; StoreUnavailable, with what to do, where none has."""
+        found = self._found([name])
+        if name not in found:
+            raise missing_topic(self._kafka, self._config)
+        return found[name][0]
+
+    def require(self, name: str) -> Topic:
+        """The topic; StoreUnavailable, with what to do, where it is not there."""
+        found = self.describe([name]).get(name)
+        if found is None:
+            raise missing_topic(self._kafka, self._config)
+        return found
 
     def create(self, name: str, partitions: int, retention_us: int | None) -> None:
         """A topic whose records get the time at which Kafka received them; nothing happens if it is there."""
@@ -98,6 +106,17 @@ class Admin:
         places = [] if answer is None else answer.topic_partitions
         return {
             place.partition: place.offset for place in places if place.topic == name and place.offset >= 0
+        }
+
+    def _found(self, names: Iterable[str]) -> dict[str, tuple[str, int]]:
+        """Id and number of partitions of the topics that are there."""
+        wanted = list(dict.fromkeys(names))
+        asked = self._ask(lambda: self._client.describe_topics(TopicCollection(wanted), **self._time))
+        described = {name: self._answer(asked[name], _ABSENT) for name in wanted}
+        return {
+            name: (str(topic.topic_id), len(topic.partitions))
+            for name, topic in described.items()
+            if topic is not None
         }
 
     def _offsets(self, places: Sequence[TopicPartition], spec: OffsetSpec) -> dict[int, int]:
