@@ -135,12 +135,17 @@ class Project:
 
     @cached_property
     def online(self) -> "OnlineStore":
-        if self.config.online_store.type != "sqlite":
-            what = f"online store '{self.config.online_store.type}' is not in this version"
-            raise StoreUnavailable(what, hint="set `online_store: {type: sqlite, path: …}`")
-        from featureflow_cli.online.sqlite import SqliteStore
+        """The states; no server is asked yet."""
+        settings = self.config.online_store
+        if settings.type == "sqlite":
+            from featureflow_cli.online.sqlite import SqliteStore
 
-        return SqliteStore(self.root / self.config.online_store.path, self.config.project, self.clock)
+            return SqliteStore(self.root / settings.path, self.config.project, self.clock)
+        from featureflow_cli.online.redis import RedisStore
+        from featureflow_cli.online.redis_connections import access_of
+
+        access = access_of(settings, self.root)
+        return RedisStore(access, self.config.project, is_cluster=settings.cluster, clock=self.clock)
 
     def engine(self) -> "Engine":
         """A fresh DuckDB engine within the configured memory; the caller closes it."""

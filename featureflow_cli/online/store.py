@@ -39,7 +39,9 @@ class OnlineStore(Protocol):
     and a writer reads the markers there before it writes anything, for what it wrote before may be gone.
     """
 
-    shards: int
+    @property
+    def shards(self) -> int:
+        """On how many servers the states lie; each has markers of its own."""
 
     def read(self, entity: str, ids: Sequence[str], fields: Sequence[str]) -> list[Held]:
         """One `Held` per id, in order; one round trip a call and, where there are any, one snapshot."""

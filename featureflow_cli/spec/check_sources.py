@@ -1,7 +1,8 @@
 """Checks of the store's settings, of entities and of sources."""
 
+from featureflow_cli.spec import redis_url
 from featureflow_cli.spec.check_kafka import check_kafka
-from featureflow_cli.spec.models import Entity, Source
+from featureflow_cli.spec.models import Entity, OnlineStoreConfig, Source
 from featureflow_cli.spec.places import Path
 from featureflow_cli.spec.results import described
 from featureflow_cli.spec.scope import Scope
@@ -18,7 +19,7 @@ def check_config(scope: Scope) -> None:
     config = scope.config
     here: Path = ("feature_store",)
     online, engine = config.online_store, config.engine
-    foreign = {"sqlite": ("url", "cluster"), "redis": ("path",)}[online.type]
+    foreign = {"sqlite": ("url", "cluster", "tls", "timeout"), "redis": ("path",)}[online.type]
     for key in foreign:
         if key in online.model_fields_set:
             other = "redis" if online.type == "sqlite" else "sqlite"
@@ -28,6 +29,8 @@ def check_config(scope: Scope) -> None:
                 f"remove it, or write type: {other}",
                 key=True,
             )
+    if online.type == "redis":
+        _redis(scope, (*here, "online_store"), online)
     for key in ("master", "remote", "conf"):
         if engine.type == "duckdb" and key in engine.model_fields_set:
             scope.report(
@@ -42,6 +45,31 @@ def check_config(scope: Scope) -> None:
             "`commit_interval` should be longer than nothing",
             "write 5s",
         )
+
+
+def _redis(scope: Scope, here: Path, online: OnlineStoreConfig) -> None:
+    at = (*here, "url")
+    if not online.url:  # of a variable that is not set, which is told already
+        return
+    try:
+        url = redis_url.parse(online.url)
+    except redis_url.BadUrl as err:
+        scope.report(at, str(err), err.hint)
+        return
+    if online.cluster and url.service is not None:
+        scope.report(
+            (*here, "cluster"), "a cluster has no sentinels", "remove it, or name a node in `url`", key=True
+        )
+    if online.cluster and url.db:
+        scope.report(at, "a cluster has no databases but 0", "leave the number out")
+    if "tls" in online.model_fields_set and not url.is_tls:
+        scope.report(
+            (*here, "tls"), "`tls` needs a url that begins with rediss", "write url: rediss://…", key=True
+        )
+    if online.tls.keyfile and not online.tls.certfile:
+        scope.report((*here, "tls", "keyfile"), "a key without its certificate", "add certfile: …", key=True)
+    if online.timeout <= 0:
+        scope.report((*here, "timeout"), "`timeout` should be longer than nothing", "write 5s")
 
 
 def check_entity(scope: Scope, path: Path, entity: Entity) -> None:

@@ -309,11 +309,21 @@ class UnitTest(Model):
         return self
 
 
+class RedisTls(Model):
+    """Files in PEM; without `ca_certs` the machine's authorities count."""
+
+    ca_certs: str | None = None
+    certfile: str | None = None
+    keyfile: str | None = None
+
+
 class OnlineStoreConfig(Model):
     type: Literal["sqlite", "redis"] = "sqlite"
     path: str = "data/online.db"
-    url: str = "redis://localhost:6379/0"
+    url: str = Field(default="redis://localhost:6379/0", repr=False)
     cluster: bool = False
+    tls: RedisTls = RedisTls()
+    timeout: Duration = 5_000_000
 
 
 class OfflineStoreConfig(Model):

@@ -31,6 +31,7 @@ NOUNS: Mapping[type[BaseModel], str] = {
     models.UnitTest: "a unit test",
     models.StoreConfig: "feature_store.yaml",
     models.OnlineStoreConfig: "`online_store`",
+    models.RedisTls: "`tls`",
     models.OfflineStoreConfig: "`offline_store`",
     models.EngineConfig: "`engine`",
     models.StreamConfig: "`stream`",
@@ -78,6 +79,13 @@ SAID_HERE: Mapping[tuple[type[BaseModel], str], str] = {
     (models.OnDemandFeature, "expression"): "it is called `expr`",
     (models.OnDemandFeature, "sql"): "it is called `expr`",
     (models.OnlineStoreConfig, "connection_string"): "it is called `url`",
+    (models.OnlineStoreConfig, "host"): "write url: redis://HOST:PORT/DB",
+    (models.OnlineStoreConfig, "port"): "write url: redis://HOST:PORT/DB",
+    (
+        models.OnlineStoreConfig,
+        "password",
+    ): 'write it in `url`: "redis://:${env:REDIS_PASSWORD}@HOST:PORT/DB"',
+    (models.OnlineStoreConfig, "redis_type"): "write cluster: true",
 }
 
 

@@ -15,6 +15,28 @@ def _write(store: SqliteStore, id: str, blob: bytes) -> bool:
     return store.write("user", [Write(id, None, b"12345678", {"f.1": blob}, {"f.1": 0}, None)])[0]
 
 
+def test_a_hash_is_there_until_the_microsecond_it_expires(tmp_path: Path) -> None:
+    now_us = 1_999
+    store = SqliteStore(tmp_path / "online.db", "shop", clock=lambda: now_us)
+    store.write("user", [Write("1", None, b"12345678", {"f.1": b"a"}, {"f.1": 0}, 2_000)])
+    assert store.read("user", ["1"], ["f.1"])[0].blobs == (b"a",)
+    now_us = 2_000
+    assert store.read("user", ["1"], ["f.1"])[0].version is None
+    store.close()
+
+
+def test_what_expired_is_purged_by_later_writes(tmp_path: Path) -> None:
+    now_us = 1_000
+    store = SqliteStore(tmp_path / "online.db", "shop", clock=lambda: now_us)
+    short = [Write(str(n), None, b"12345678", {"f.1": b"a" * 100}, {"f.1": 0}, 2_000) for n in range(3_000)]
+    store.write("user", short)
+    now_us = 5_000
+    for number in range(8):
+        _write(store, f"new{number}", b"b")
+    assert store.bytes_held() < 100
+    store.close()
+
+
 def test_a_file_removed_while_in_use_is_noticed_once_and_then_made_anew(tmp_path: Path) -> None:
     """A writer must learn of the loss: what it wrote to the removed file nobody will read."""
     path = tmp_path / "online.db"

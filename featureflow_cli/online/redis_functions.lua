@@ -1,0 +1,108 @@
+#!lua name=featureflow_DIGEST
+-- What Redis has to do in one step, as a function library; DIGEST is that of this file, so that two versions of
+-- FeatureFlow do not meet. The hashes of a call travel as arguments, not as keys: Cluster lets a call name keys
+-- of one slot only, but a function touch any key of its node, and a call for every key halves the rate.
+
+local VERSION = 'v'  -- the field that holds a hash's version
+local SCANNED = 1000
+
+-- Whether one count without leading zeros is less than another: exact, where numbers of Lua end at 2^53.
+local function is_less(a, b)
+  if #a ~= #b then return #a < #b end
+  return a < b
+end
+
+-- Move the expiry outwards to at least `at`, and by a 64th of the time more: it need not move again till then.
+local function prolong(key, is_new, at, now)
+  local held = is_new or redis.call('PEXPIRETIME', key)
+  if is_new or (held >= 0 and held < at) then
+    redis.call('PEXPIREAT', key, string.format('%.0f', at + math.floor((at - now) / 64)))
+  end
+end
+
+-- now (ms); then for each hash its key, the version expected ('': none is there), the expiry in ms ('': never),
+-- how many arguments follow, and these: field, value, … -> a 1 where it was written, a 0 where it had moved.
+local function write(_, args)
+  local now, at, answers = tonumber(args[1]), 2, {}
+  while args[at] do
+    local key, expected, expiry, first = args[at], args[at + 1], args[at + 2], at + 4
+    at = first + tonumber(args[at + 3])
+    local held = redis.call('HGET', key, VERSION)
+    if (held or '') ~= expected then
+      answers[#answers + 1] = '0'
+    else
+      redis.call('HSET', key, unpack(args, first, at - 1))
+      if expiry ~= '' then
+        prolong(key, not held, tonumber(expiry), now)
+      elseif held then
+        redis.call('PERSIST', key)
+      end
+      answers[#answers + 1] = '1'
+    end
+  end
+  return table.concat(answers)
+end
+
+-- cursor, pattern, field, and the least moment of its newest event ('': any) -> the next cursor, and keys.
+local function holding(_, args)
+  local cursor, keys = unpack(redis.call('SCAN', args[1], 'MATCH', args[2], 'COUNT', SCANNED))
+  local found, since = {cursor}, tonumber(args[4])
+  for _, key in ipairs(keys) do
+    if since then
+      local value = redis.call('HGET', key, args[3])
+      if value and struct.unpack('<i8', value) >= since then found[#found + 1] = key end
+    elseif redis.call('HEXISTS', key, args[3]) == 1 then
+      found[#found + 1] = key
+    end
+  end
+  return found
+end
+
+-- field, then keys of hashes: they lose the field, and go where it was the last one.
+local function drop(_, args)
+  for at = 2, #args do
+    if redis.call('HDEL', args[at], args[1]) == 1 and redis.call('HLEN', args[at]) == 1 then
+      redis.call('UNLINK', args[at])
+    end
+  end
+end
+
+-- The marker's key; partition, end, …
+local function mark(keys, args)
+  redis.call('HSETNX', keys[1], '.', '')
+  for at = 1, #args, 2 do
+    local held = redis.call('HGET', keys[1], args[at])
+    if not held or is_less(held, args[at + 1]) then redis.call('HSET', keys[1], args[at], args[at + 1]) end
+  end
+end
+
+-- Of a field's ranks, those that are `gone(feature, grid)`.
+local function forget(key, gone)
+  for _, name in ipairs(redis.call('HKEYS', key)) do
+    local feature, grid = name:match('^(.*)@(-?%d+)$')
+    if feature and gone(feature, tonumber(grid)) then redis.call('HDEL', key, name) end
+  end
+end
+
+-- The ranks' key; withdrawals expected, feature, grid point, population, the first grid point to keep.
+local function publish(keys, args)
+  if (redis.call('HGET', keys[1], '#') or '0') ~= args[1] then return end
+  local kept = tonumber(args[5])
+  redis.call('HSETNX', keys[1], args[2] .. '@' .. args[3], args[4])
+  forget(keys[1], function(feature, grid) return feature == args[2] and grid < kept end)
+end
+
+-- The ranks' key; the last grid point to keep.
+local function withdraw(keys, args)
+  local last = tonumber(args[1])
+  forget(keys[1], function(_, grid) return grid > last end)
+  redis.call('HINCRBY', keys[1], '#', 1)
+end
+
+
+redis.register_function{function_name = 'write_DIGEST', callback = write, flags = {'allow-cross-slot-keys'}}
+redis.register_function{function_name = 'drop_DIGEST', callback = drop, flags = {'allow-cross-slot-keys'}}
+redis.register_function{function_name = 'holding_DIGEST', callback = holding, flags = {'no-writes', 'allow-cross-slot-keys'}}
+redis.register_function('mark_DIGEST', mark)
+redis.register_function('publish_DIGEST', publish)
+redis.register_function('withdraw_DIGEST', withdraw)

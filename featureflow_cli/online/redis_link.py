@@ -1,0 +1,249 @@
+"""All connections of one store object: they are opened together and die together (design.md 4 [fate, first]).
+
+A *generation* is what lies between two losses: who the servers are, and the connections to them. Whatever fails
+in it (a reset, a timeout, MOVED, a new master) ends it as a whole; nothing is repeated, and the next call begins
+a new one. Whoever writes must hear of that, even if somebody else met the failure: what it wrote before may be
+gone. So a thread that has read markers or written in one generation gets StoreUnavailable at the first such
+call in the next.
+"""
+
+import os
+import threading
+import time
+from collections import deque
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from redis.connection import Connection
+
+from featureflow_cli.errors import StoreUnavailable
+from featureflow_cli.online import redis_functions as functions
+from featureflow_cli.online.redis_connections import (
+    ERRORS,
+    Access,
+    Endpoint,
+    Refused,
+    Reply,
+    connect,
+    explained,
+    is_closed,
+    unavailable,
+)
+from featureflow_cli.online.redis_shards import Shards, find
+
+_LOOKED_AFTER_S = 1.0
+
+
+@dataclass
+class _Generation:
+    """Connections that wait for work, and the shards that were checked and have our functions."""
+
+    shards: Shards
+    pid: int = field(default_factory=os.getpid)
+    is_over: bool = False
+    used_s: float = field(default_factory=time.monotonic)
+    idle: list[deque[Connection]] = field(init=False)
+    checked: set[int] = field(default_factory=set)
+    loaded: set[int] = field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        self.idle = [deque() for _ in self.shards.endpoints]
+
+    def is_cut(self) -> bool:
+        """Whether a server has hung up while nobody looked."""
+        for waiting in self.idle:
+            for _ in range(len(waiting)):
+                try:
+                    connection = waiting.popleft()
+                except IndexError:  # another thread took it
+                    break
+                if is_closed(connection):
+                    connection.disconnect()
+                    return True
+                waiting.append(connection)
+        return False
+
+    def end(self) -> None:
+        self.is_over = True
+        for waiting in self.idle:
+            while waiting:
+                waiting.pop().disconnect()
+
+
+class Talk:
+    """One thread's use of a generation: a connection to each shard that it needs. Answers come in order."""
+
+    def __init__(self, access: Access, generation: _Generation) -> None:
+        self.shards = generation.shards
+        self.where = str(access.url)
+        self._access = access
+        self._generation = generation
+        self._taken: dict[int, Connection] = {}
+        self._owed = 0
+
+    def send(self, shard: int, frames: bytes, answers: int) -> None:
+        """Commands as bytes, and how many they are; their answers are to be received."""
+        self._owed += answers
+        self._connection(shard).send_packed_command((frames,))
+
+    def receive(self, shard: int, answers: int) -> Iterator[Reply]:
+        read = self._connection(shard).read_response
+        for _ in range(answers):
+            reply = read()
+            self._owed -= 1
+            yield reply
+
+    def ask(self, shard: int, *words: str | bytes | int) -> Reply:
+        """The answer to one command."""
+        connection = self._connection(shard)
+        self._owed += 1
+        connection.send_command(*words)
+        try:
+            reply = connection.read_response()
+        except Refused:
+            self._owed -= 1
+            raise
+        self._owed -= 1
+        return reply
+
+    def call(
+        self, shard: int, function: str, keys: Iterable[str], *args: str | bytes | int, reads: bool = False
+    ) -> Reply:
+        """The answer of a function of our library."""
+        if reads:
+            self._load(shard)
+        else:
+            self.prepare(shard)
+        names = tuple(keys)
+        verb = "FCALL_RO" if reads else "FCALL"
+        return self.ask(shard, verb, functions.full_name(function), len(names), *names, *args)
+
+    def prepare(self, shard: int) -> None:
+        """Before the first write to a shard: refuse a server that loses states, and load our functions."""
+        if shard not in self._generation.checked:
+            functions.check(self._connection(shard), self.where)
+            self._generation.checked.add(shard)
+        self._load(shard)
+
+    def _load(self, shard: int) -> None:
+        if shard not in self._generation.loaded:
+            functions.load(self._connection(shard))
+            self._generation.loaded.add(shard)
+
+    def _connection(self, shard: int) -> Connection:
+        connection = self._taken.get(shard)
+        if connection is None:
+            endpoint = self.shards.endpoints[shard]
+            self.where = _at(self._access, endpoint)
+            waiting = self._generation.idle[shard]
+            try:
+                connection = waiting.pop()
+            except IndexError:
+                connection = connect(self._access, endpoint, self._access.url.db)
+            self._taken[shard] = connection
+        return connection
+
+    @property
+    def is_owed(self) -> bool:
+        """Whether answers are under way that nobody has received."""
+        return self._owed > 0
+
+    def give_back(self) -> None:
+        generation = self._generation
+        generation.used_s = time.monotonic()
+        if self._owed or generation.is_over:
+            self.close()
+            return
+        for shard, connection in self._taken.items():
+            generation.idle[shard].append(connection)
+
+    def close(self) -> None:
+        for connection in self._taken.values():
+            connection.disconnect()
+
+
+def _at(access: Access, endpoint: Endpoint) -> str:
+    return f"{'rediss' if access.url.is_tls else 'redis'}://{endpoint[0]}:{endpoint[1]}/{access.url.db}"
+
+
+class Link:
+    """A store object's way to its servers, for any number of threads."""
+
+    def __init__(self, access: Access, is_cluster: bool) -> None:
+        self.access = access
+        self._is_cluster = is_cluster
+        self._lock = threading.Lock()
+        self._generation: _Generation | None = None
+        self._known: tuple[Endpoint, ...] = ()
+        self._local = threading.local()
+
+    @contextmanager
+    def talk(self, *, as_writer: bool = False) -> Iterator[Talk]:
+        """Talk to the servers; what fails within ends the generation, and is StoreUnavailable.
+
+        `as_writer`: for markers and writes, which have to hear of every loss before they go on.
+        """
+        try:
+            generation = self._current()
+            if as_writer:
+                self._hear(generation)
+        except StoreUnavailable:
+            self._local.heard = None
+            raise
+        talk = Talk(self.access, generation)
+        try:
+            yield talk
+        except BaseException as err:
+            self._local.heard = None
+            if isinstance(err, (Refused, StoreUnavailable)) and not talk.is_owed:  # nothing is lost by that
+                talk.give_back()
+            else:
+                talk.close()
+                self._end(generation)
+            if isinstance(err, ERRORS):
+                raise explained(err, talk.where) from err
+            raise
+        talk.give_back()
+
+    def close(self) -> None:
+        """Close all; a later call begins anew, and nobody has to hear of it."""
+        with self._lock:
+            generation, self._generation = self._generation, None
+            self._local = threading.local()
+        if generation is not None:
+            generation.end()
+
+    def _current(self) -> _Generation:
+        generation = self._generation
+        if generation is not None and generation.pid != os.getpid():
+            self._generation = generation = None  # forked: the sockets are our parent's
+        if (
+            generation is not None
+            and time.monotonic() - generation.used_s > _LOOKED_AFTER_S
+            and generation.is_cut()
+        ):
+            self._end(generation)
+            generation = None
+        if generation is not None:
+            return generation
+        shards = find(self.access, self._is_cluster, self._known)
+        with self._lock:
+            if self._generation is None:
+                self._generation, self._known = _Generation(shards), shards.endpoints
+            return self._generation
+
+    def _hear(self, generation: _Generation) -> None:
+        before = getattr(self._local, "heard", None)
+        self._local.heard = generation
+        if before is not None and before is not generation:
+            what = "the connection to Redis was lost"
+            raise unavailable(
+                what, str(self.access.url), "what was written last may be gone: it is looked up"
+            )
+
+    def _end(self, generation: _Generation) -> None:
+        with self._lock:
+            if self._generation is generation:
+                self._generation = None
+        generation.end()
