@@ -13,8 +13,7 @@ from operator import itemgetter
 from typing import Any
 
 import numpy as np
-from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicCollection, TopicPartition
-from confluent_kafka.admin import AdminClient
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from featureflow_cli.errors import FeatureflowError
 from featureflow_cli.sources.arrays import Ints
@@ -52,7 +51,6 @@ class GroupConsumer:
         self._on_revoke: Callable[[Sequence[int]], None] = on_revoke
         self._at: dict[int, int] = {}  # of the partitions that are fetched: what comes next
         self._troubled = False  # a connection failed since the broker last answered
-        self._admin: Any = None
         self._client: Any = opened(
             Consumer, kafka, self._config, error_cb=self._hear, on_commit=lambda *_: None
         )
@@ -89,16 +87,13 @@ class GroupConsumer:
             raise explained(err, self._kafka, self._config) from None
         return low, high
 
-    def topic_id(self) -> str:
-        """The id of the topic that has the name now."""
-        if self._admin is None:
-            self._admin = opened(AdminClient, self._kafka, self._config)
-        name = self._kafka.topic
-        try:
-            asked = self._admin.describe_topics(TopicCollection([name]), request_timeout=ANSWER_S)
-            return str(asked[name].result().topic_id)
-        except KafkaException as err:
-            raise explained(err, self._kafka, self._config) from None
+    def high(self, partition: int) -> int | None:
+        """One past the last offset that there was as the partition was last fetched; None if it was not."""
+        if self.ends.get(partition) is not None:
+            return self.ends[partition]
+        place = TopicPartition(self._kafka.topic, partition)
+        known = self._client.get_watermark_offsets(place, cached=True)
+        return known[1] if known is not None and known[1] >= 0 else None
 
     def report(self, ends: Mapping[int, int]) -> None:
         """Commit offsets for those who watch the group's lag; nobody waits for it, or misses it."""

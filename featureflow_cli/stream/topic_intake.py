@@ -5,7 +5,8 @@ from collections.abc import Callable, Mapping, Sequence
 
 from featureflow_cli.errors import FeatureflowError
 from featureflow_cli.sources.batches import RawBatch
-from featureflow_cli.sources.kafka import Config
+from featureflow_cli.sources.kafka import consumer_config, group_id
+from featureflow_cli.sources.kafka_admin import Admin
 from featureflow_cli.sources.kafka_consumer import Gone, GroupConsumer
 from featureflow_cli.spec.models import KafkaStream
 from featureflow_cli.stream.outside import OffsetGone
@@ -25,12 +26,19 @@ class TopicIntake:
     waits = True
 
     def __init__(
-        self, source: str, kafka: KafkaStream, config: Config, note_topic: Callable[[str], str]
+        self,
+        name: tuple[str, str | None, str],
+        kafka: KafkaStream,
+        environ: Mapping[str, str],
+        note_topic: Callable[[str], str],
     ) -> None:
-        self._source = source
+        """`name`: (project, target, source); nothing is asked yet. DefinitionError for settings that are refused."""
+        self._source = name[-1]
         self._kafka = kafka
         self._note_topic = note_topic
         self._revoke: Callable[[Sequence[int]], None] = lambda _: None
+        self._admin = Admin(kafka, environ)
+        config = consumer_config(kafka, environ, group_id(*name))
         self._consumer = GroupConsumer(kafka, config, self._on_revoke)
         self._known: frozenset[int] = frozenset()  # held when the topic was last looked at
         self._checked_s = 0.0
@@ -39,9 +47,6 @@ class TopicIntake:
     def partitions(self) -> Sequence[int]:
         """Those assigned by the group, as of the last `read`; none before the first."""
         return sorted(self._known)
-
-    def topic_id(self) -> str:
-        return self._consumer.topic_id()
 
     def first(self, partition: int) -> int:
         return self._consumer.watermarks(partition)[0]
@@ -74,6 +79,15 @@ class TopicIntake:
             for partition in consumer.held
         )
 
+    def behind(self, positions: Mapping[int, int]) -> Mapping[int, int]:
+        """As of the last fetch; aborted messages and markers included."""
+        found = {partition: self._consumer.high(partition) for partition in positions if partition >= 0}
+        return {
+            partition: max(0, high - positions[partition])
+            for partition, high in found.items()
+            if high is not None
+        }
+
     def on_revoke(self, call: Callable[[Sequence[int]], None]) -> None:
         self._revoke = call
 
@@ -89,7 +103,7 @@ class TopicIntake:
     def _check_topic(self) -> None:
         """FeatureflowError where the name is another topic's by now: its offsets mean other events."""
         self._checked_s = time.monotonic()
-        found = self._consumer.topic_id()
+        found = self._admin.topic_id(self._kafka.topic)
         noted = self._note_topic(found)
         if found == noted:
             return

@@ -9,7 +9,6 @@ from confluent_kafka import Producer, TopicPartition
 
 from featureflow_cli.errors import FeatureflowError, StoreUnavailable
 from featureflow_cli.sources.batches import RawBatch
-from featureflow_cli.sources.kafka import consumer_config
 from featureflow_cli.spec.models import KafkaStream
 from featureflow_cli.stream.outside import OffsetGone
 from featureflow_cli.stream.topic_intake import TopicIntake
@@ -51,7 +50,7 @@ class Reader:
             bootstrap_servers=kafka.bootstrap,
             config={"heartbeat.interval.ms": 200, "topic.metadata.refresh.interval.ms": 500, **named},
         )
-        self.intake = TopicIntake("events", stream, consumer_config(stream, {}, group), ids)
+        self.intake = TopicIntake(("tests", None, group), stream, {}, ids)
         self.positions: dict[int, int] = {}
         self.seen: dict[int, list[bytes]] = {}
         self.batches: list[RawBatch] = []
@@ -125,7 +124,7 @@ def test_it_reads_again_from_wherever_it_is_asked(kafka: Kafka) -> None:
         for start in (0, 999, 500, 501, 3, 1000, 7, 0):
             reader.seen.clear()
             reader.positions[1] = start
-            reader.until(lambda: reader.positions[1] == 1000, "partition 1 is read")  # noqa: B023
+            reader.until(lambda: reader.positions[1] == 1000, "partition 1 is read")
             assert reader.seen.get(1, []) == numbered(start, 1000)
             assert reader.seen.keys() <= {1}
 
