@@ -1,5 +1,6 @@
 """The services themselves: what tests build on."""
 
+import os
 import signal
 import subprocess
 import sys
@@ -127,7 +128,7 @@ def test_the_sentinel_promotes_the_replica() -> None:
 
 
 @pytest.mark.service("redis")
-def test_a_service_ends_with_its_owner_even_by_kill_9() -> None:
+def test_a_service_ends_with_its_owner_even_by_kill_9(tmp_path: Path) -> None:
     port = free_port()
     lines = f"""
 from tests.services.redis import redis_server
@@ -136,7 +137,11 @@ with redis_server(port={port}):
     input()
 """
     owner = subprocess.Popen(
-        [sys.executable, "-c", lines], cwd=CHECKOUT, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        [sys.executable, "-c", lines],
+        cwd=CHECKOUT,
+        env={**os.environ, "TMPDIR": str(tmp_path)},  # nobody is left to remove the server's folder
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
     )
     with owner:
         assert owner.stdout is not None
