@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from featureflow_cli.compute.views import Source
-from featureflow_cli.errors import FeatureflowError
+from featureflow_cli.errors import FeatureflowError, StoreUnavailable
+from featureflow_cli.evaluate.keeping import Kept, markers
 from featureflow_cli.evaluate.project import Project
-from featureflow_cli.plan.manifest import ListedFile
+from featureflow_cli.plan.manifest import ListedFile, check_reached
 from featureflow_cli.sources import files, letters
 from featureflow_cli.sources.decode import decode
 from featureflow_cli.sources.verdicts import Memory, judge
@@ -42,6 +43,7 @@ def manifest_name(source: Source) -> str:
 def listed(project: Project, source: Source) -> list[ListedFile]:
     """The table's files, new ones listed; FeatureflowError where a listed one changed.
 
+    And where states know files that the manifest does not list (its registry was put back from an old copy).
     The history of a source that is streamed is closed once states are built from it: a file that comes later
     would count in training and not online, so it is refused.
     """
@@ -49,7 +51,11 @@ def listed(project: Project, source: Source) -> list[ListedFile]:
     name = manifest_name(source)
     known = project.registry.manifest(name)
     seen = files.look(project.root, source.batch, known)
-    if seen and source.streamed and (known or _is_built(project, source)):
+    if seen and not source.streamed:
+        reached = _reached(project, source)
+        known = project.registry.manifest(name)  # looked up last: what states know by now was listed before
+        check_reached(source.name, known, reached, project.registry.path)
+    elif seen and (known or _is_built(project, source)):
         message = (
             f"{seen[0].path} has come to the history of source '{source.name}', which states are built from"
         )
@@ -60,6 +66,25 @@ def listed(project: Project, source: Source) -> list[ListedFile]:
 
 def _is_built(project: Project, source: Source) -> bool:
     return any(view.source.name == source.name for view, _ in project.serving().values())
+
+
+def _reached(project: Project, source: Source) -> int:
+    """Up to where states of the table's views are complete; 0 where the online store cannot be asked.
+
+    Training goes on without it then: a manifest is wrong only where its registry was lost or put back as well.
+    """
+    built = [Kept(view, build) for view, build in project.serving().values()]
+    built += [Kept(project.repo.views[name], build) for name, build in project.builds().items()]
+    try:
+        known = [
+            each
+            for kept in built
+            if kept.view.source.name == source.name
+            for each in markers(project.online, kept)
+        ]
+    except StoreUnavailable:
+        return 0
+    return max((marker.get(files.PARTITION, 0) for marker in known if marker), default=0)
 
 
 def history(project: Project, source: Source, refuse: Refuse) -> "Iterator[pa.Table]":

@@ -38,8 +38,9 @@ class Build:
     """One building-up of one view's online state.
 
     `number` is unique within (project, target) and never used again; `field` is the name of the state in the
-    online store; `version` is the applied version whose definition of the view it follows. `floor` is where
-    the bootstrap ends and the stream begins, {partition: end}: None until the bootstrap has recorded it.
+    online store, which no other bootstrap ever has [build]; `version` is the applied version whose definition
+    of the view it follows. `floor` is where the bootstrap ends and the stream begins, {partition: end}: None
+    until the bootstrap has recorded it.
     A view has at most one build that is `building` and one that is `serving`; `retired` ones await `dropped`.
     """
 
@@ -54,7 +55,9 @@ class Build:
 
     @property
     def field(self) -> str:
-        return f"{self.fingerprint[:12]}.{self.number}"
+        # A registry that is made anew, or put back from a copy, gives numbers again: by when they were given,
+        # fields of the same number differ.
+        return f"{self.fingerprint[:12]}.{self.number}.{self.created_us & 0xFFFFFF:06x}"
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,11 @@ Files are one partition: a file's base offset is `ordinal << 40`. A listed file 
 whoever reads it: the manifest keeps what was listed. Replayed dead letters are another, one offset a letter.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
+
+from featureflow_cli.errors import FeatureflowError
 
 ORDINAL_SHIFT = 40
 
@@ -39,6 +43,17 @@ class ListedFile:
     def end_offset(self) -> int:
         """The end of the partition once the file was wholly read: the next file's base."""
         return (self.ordinal + 1) << ORDINAL_SHIFT
+
+
+def check_reached(source: str, manifest: Sequence[ListedFile], reached: int, registry: Path) -> None:
+    """FeatureflowError where stores got further than the files that the manifest lists: their offsets are taken.
+
+    Files that this registry lists next would get them, and be passed over as if they had been read.
+    """
+    if reached > (manifest[-1].end_offset if manifest else 0):
+        what = f"the stores hold events of files of source '{source}' that {registry} does not list"
+        hint = "put that registry back from a copy; or move both stores away too, and stream from the files"
+        raise FeatureflowError(what, hint=hint)
 
 
 @dataclass(frozen=True)

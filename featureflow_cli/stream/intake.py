@@ -4,8 +4,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from featureflow_cli.compute.views import Source
-from featureflow_cli.errors import FeatureflowError
-from featureflow_cli.plan.manifest import ListedFile
+from featureflow_cli.plan.manifest import ListedFile, check_reached
 from featureflow_cli.plan.registry import Registry
 from featureflow_cli.sources import files
 from featureflow_cli.sources.batches import RawBatch
@@ -18,19 +17,15 @@ BATCH_BYTES = 64 * 2**20
 class FileIntake:
     """The files of one source, as one partition; new ones are appended to its manifest as they are seen.
 
-    `passed` says up to where the log holds the events: files below it may be gone.
+    `list_new` is that: it answers the whole manifest, and is told up to where the stores hold events.
     """
 
     waits = False
 
-    def __init__(
-        self, registry: Registry, root: Path, source: Source, clock: Clock, passed: Callable[[], int]
-    ) -> None:
-        self._registry = registry
+    def __init__(self, root: Path, source: Source, list_new: Callable[[int], Sequence[ListedFile]]) -> None:
         self._root = root
         self._source = source
-        self._clock = clock
-        self._passed = passed
+        self._list_new = list_new
         self._batches: Iterator[RawBatch] = iter(())
         self._position = -1  # where `_batches` goes on
 
@@ -82,24 +77,7 @@ class FileIntake:
         return found
 
     def _open(self, position: int) -> Iterator[RawBatch]:
-        self._check_manifest(position)
-        listed = list_new(self._registry, self._root, self._source, self._clock, self._passed())
-        return files.read(self._root, listed, self._source, position)
-
-    def _check_manifest(self, position: int) -> None:
-        """FeatureflowError where files were read that the manifest does not list: their offsets are taken.
-
-        Files that a new registry lists would get them, and be passed over as if they had been read.
-        """
-        listed = self._registry.manifest(self._source.name)
-        end = listed[-1].end_offset if listed else 0
-        if position > end:
-            name, registry = self._source.name, self._registry.path
-            what = f"the stores hold events of files of source '{name}' that {registry} does not list"
-            hint = (
-                "put that registry back from a copy; or move both stores away too, and stream from the files"
-            )
-            raise FeatureflowError(what, hint=hint)
+        return files.read(self._root, self._list_new(position), self._source, position)
 
 
 def _bytes(batch: RawBatch) -> int:
@@ -108,10 +86,14 @@ def _bytes(batch: RawBatch) -> int:
 
 
 def list_new(
-    registry: Registry, root: Path, source: Source, clock: Clock, passed: int = 0
+    registry: Registry, root: Path, source: Source, clock: Clock, passed: int, reached: int
 ) -> list[ListedFile]:
-    """The manifest of a source after its new files were appended, in order of name."""
-    pattern = source.files if source.streamed else source.batch
-    assert pattern is not None
-    seen = files.look(root, pattern, registry.manifest(source.name), passed)
-    return registry.list_files(source.name, seen, clock()) if seen else registry.manifest(source.name)
+    """The manifest of a streamed source after its new files were appended, in order of name.
+
+    `passed` says up to where the log holds the events: files below it may be gone.
+    """
+    assert source.files is not None
+    known = registry.manifest(source.name)
+    check_reached(source.name, known, reached, registry.path)
+    seen = files.look(root, source.files, known, passed)
+    return registry.list_files(source.name, seen, clock()) if seen else known

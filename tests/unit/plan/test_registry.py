@@ -120,9 +120,28 @@ def test_a_removed_view_is_retired_and_its_number_never_comes_back(registry: Reg
     assert states(registry) == [("a", "f1", "retired")]
     registry.drop(1)
     record(registry, 2, a="f1")
-    assert [build.field for build in registry.builds()] == ["f1.2"]
+    assert [build.field for build in registry.builds()] == ["f1.2.2dc6c0"]
     with pytest.raises(Conflict, match="dropped"):
         registry.serve(1)
+
+
+def test_a_registry_that_is_made_anew_builds_no_state_in_an_old_ones_field(registry: Registry):
+    """Its numbers start again; what the lost one built may still be in the online store."""
+    record(registry, 0, a="f1")
+    (before,) = registry.builds()
+    registry.path.unlink()
+    registry.record(
+        definitions="{}",
+        allowed_future_us=0,
+        views=[ViewState("a", "user", "f1")],
+        expected_version=0,
+        applied_by="ann",
+        at_us=before.created_us + 1,
+        summary="1 added",
+    )
+    (after,) = registry.builds()
+    assert after.number == before.number
+    assert after.field != before.field
 
 
 def test_the_first_floor_stands(registry: Registry):
