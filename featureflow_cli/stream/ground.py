@@ -1,6 +1,7 @@
 """The real world of a project's workers: stores, files and engines, opened once and shared."""
 
 from collections.abc import Iterator, Mapping
+from functools import partial
 from typing import TYPE_CHECKING
 
 from featureflow_cli.compute.views import Source
@@ -10,6 +11,7 @@ from featureflow_cli.evaluate.project import Project
 from featureflow_cli.offline.letters import DeadLetters
 from featureflow_cli.offline.snapshots import Snapshot
 from featureflow_cli.plan.manifest import ListedFile
+from featureflow_cli.plan.topics import kafka_of
 from featureflow_cli.sources.files import PARTITION
 from featureflow_cli.stream.intake import FileIntake, list_new
 from featureflow_cli.stream.outside import Intake, Outside
@@ -18,30 +20,29 @@ from featureflow_cli.stream.replays import WithReplays
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from featureflow_cli.offline.log import OfflineLog
+
 REPLAYED_ROWS = 100_000
 
 
 class Ground:
-    """`close` closes the engine; the online store and the registry are the project's."""
+    """`close` closes the intakes and the engine; the online store and the registry are the project's."""
 
     def __init__(self, project: Project) -> None:
         self._project = project
         self._engine = project.engine()
         self._letters = DeadLetters(project.letters_path)
+        self._intakes: list[Intake] = []
 
     def close(self) -> None:
+        for intake in self._intakes:
+            intake.close()
         self._engine.close()
 
     def outside(self, source: Source) -> Outside:
         """What the worker of that source sees."""
         project, engine = self._project, self._engine
         log = project.log(source.name) if source.streamed else None
-
-        def listed(reached: int) -> list[ListedFile]:
-            if log is None:
-                return tables.listed(project, source)
-            passed = log.snapshot().ends.get(PARTITION, 0)
-            return list_new(project.registry, project.root, source, project.clock, passed, reached)
 
         def replayed(snapshot: Snapshot, partition: int, start: int, end: int) -> "Iterator[pa.RecordBatch]":
             with project.engine() as own:  # it is busy until the last row is taken
@@ -57,11 +58,8 @@ class Ground:
             logged = accepted(engine, source, snapshot, below=floor)
             return f"(SELECT * FROM {past} UNION ALL SELECT * FROM {logged})"
 
-        intake: Intake = FileIntake(project.root, source, listed)
-        if log is not None:
-            intake = WithReplays(intake, project.registry, self._letters, source.name)
         return Outside(
-            intake=intake,
+            intake=self._intake(source, log),
             online=project.online,
             log=log,
             letters=self._letters,
@@ -72,3 +70,27 @@ class Ground:
             below=below,
             set_floor=project.registry.set_floor,
         )
+
+    def _intake(self, source: Source, log: "OfflineLog | None") -> Intake:
+        """Files or a topic, and the letters of the source that were asked to be replayed."""
+        project, intake = self._project, self._events(source, log)
+        self._intakes.append(intake)
+        return intake if log is None else WithReplays(intake, project.registry, self._letters, source.name)
+
+    def _events(self, source: Source, log: "OfflineLog | None") -> Intake:
+        project = self._project
+        kafka = kafka_of(source, project.config)
+        if kafka is not None:
+            from featureflow_cli.stream.topic_intake import TopicIntake
+
+            noted = partial(project.registry.note_topic, source.name)
+            name = (project.config.project, project.target, source.name)
+            return TopicIntake(name, kafka, project.environ, noted)
+
+        def listed(reached: int) -> list[ListedFile]:
+            if log is None:
+                return tables.listed(project, source)
+            passed = log.snapshot().ends.get(PARTITION, 0)
+            return list_new(project.registry, project.root, source, project.clock, passed, reached)
+
+        return FileIntake(project.root, source, listed)
