@@ -1,7 +1,8 @@
 """The intake of a Kafka topic, against a real broker."""
 
+import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from featureflow_cli.sources.batches import RawBatch
 from featureflow_cli.spec.models import KafkaStream
 from featureflow_cli.stream.outside import OffsetGone
 from featureflow_cli.stream.topic_intake import TopicIntake
-from tests.services.kafka import Kafka
+from tests.services.kafka import Kafka, kafka_broker
 from tests.services.processes import wait_until
 
 
@@ -295,3 +296,82 @@ def test_a_topic_that_is_not_there_is_told_with_how_to_make_it(kafka: Kafka) -> 
         wait_until(lambda: reader.step() and False, "it is told")
     assert "create: {partitions: 8}" in caught.value.hint
     kafka.topic(1, name="never-made")
+
+
+def test_wherever_it_is_asked_to_read_it_answers_from_there_without_a_gap(kafka: Kafka) -> None:
+    topic, count, dice = kafka.topic(2), 3_000, random.Random(3)
+    for partition in range(2):
+        produce(kafka, topic, partition, numbered(0, count))
+    with reading(kafka, topic) as reader:
+        reader.until(lambda: reader.intake.partitions() == [0, 1], "both are assigned")
+        for _ in range(40):
+            asked = {partition: dice.randrange(count) for partition in dice.choice([[0], [1], [0, 1]])}
+            answered: Mapping[int, list[RawBatch]] = {}
+            while not answered:
+                answered = reader.intake.read(asked, dice.choice([1, 10, 1_000, 100_000]))
+            for partition, (batch,) in answered.items():
+                stop = asked[partition] + len(batch.offsets)
+                assert batch.offsets.tolist() == list(range(asked[partition], stop))
+                assert batch.content == numbered(asked[partition], stop)
+                assert batch.end == stop
+
+
+def test_a_topic_that_is_made_anew_while_it_is_read_is_refused(kafka: Kafka) -> None:
+    topic = kafka.topic(1)
+    produce(kafka, topic, 0, numbered(0, 3))
+    with reading(kafka, topic) as reader:
+        reader.drain()
+        kafka.delete(topic)
+        kafka.topic(1, name=topic)
+        produce(kafka, topic, 0, numbered(100, 103))
+        with pytest.raises(FeatureflowError, match="created anew"):
+            wait_until(lambda: tried(reader) and False, "it is refused")
+        assert reader.seen == {0: numbered(0, 3)}
+
+
+@pytest.mark.slow
+@pytest.mark.service("kafka")
+def test_a_broker_that_is_away_is_told_and_read_from_when_it_is_back(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    with kafka_broker() as broker:
+        topic = broker.topic(2)
+        produce(broker, topic, 0, numbered(0, 3))
+        with reading(broker, topic) as reader:
+            reader.drain()
+            broker.kill()
+            with pytest.raises(StoreUnavailable, match="does not answer"):
+                wait_until(lambda: reader.step() and False, "it is told")
+            broker.start()
+            produce(broker, topic, 1, numbered(3, 5))
+            wait_until(lambda: tried(reader) and reader.seen.get(1) == numbered(3, 5), "it is read from", 60)
+            assert reader.seen[0] == numbered(0, 3)
+    assert "rdkafka#consumer" not in capfd.readouterr().err
+
+
+@pytest.mark.slow
+def test_a_member_that_was_away_for_too_long_comes_back(kafka: Kafka) -> None:
+    """It is thrown out, told so when it is back, and shares the partitions again."""
+    topic, times = kafka.topic(2), {"max_poll_interval_ms": 6_000, "session_timeout_ms": 6_000}
+    for partition in range(2):
+        produce(kafka, topic, partition, numbered(0, 10))
+    with reading(kafka, topic, **times) as sleeper, reading(kafka, topic, **times) as other:
+        sleeper.until(lambda: other.step() is None or len(sleeper.intake.partitions()) == 1, "they share")
+        (held,) = sleeper.intake.partitions()
+        other.until(lambda: len(other.intake.partitions()) == 2, "it is thrown out")
+        assert sleeper.intake.partitions() == [held]
+        sleeper.until(lambda: other.step() is None or held in sleeper.revoked, "it is told")
+        sleeper.until(
+            lambda: other.step() is None or len(sleeper.intake.partitions()) == 1, "they share again"
+        )
+        produce(kafka, topic, *(sleeper.intake.partitions()), numbered(10, 12))
+        sleeper.until(
+            lambda: sleeper.seen.get(sleeper.intake.partitions()[0], [])[-1:] == [b"11"], "it reads"
+        )
+
+
+def tried(reader: Reader) -> bool:
+    """A step, as the stream's loop takes it: a store that is away is waited for."""
+    with suppress(StoreUnavailable):
+        reader.step()
+    return True
