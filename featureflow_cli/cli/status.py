@@ -1,13 +1,18 @@
 """`featureflow status`."""
 
 from dataclasses import asdict
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from featureflow_cli.cli.invocation import invocation
 from featureflow_cli.cli.output import say, show, show_json, table
+from featureflow_cli.errors import FeatureflowError
 from featureflow_cli.times import format_timestamp
+
+if TYPE_CHECKING:
+    from featureflow_cli.errors import StoreUnavailable
+    from featureflow_cli.evaluate.lag import TopicLag
 
 
 def status(
@@ -25,6 +30,8 @@ def status(
     applied = project.applied
     drift = project.drift()
     found_sources, found_views = standing.sources(project), standing.views(project)
+    topics = standing.topics(project)
+    lags = standing.view_lags(topics)
     if as_json:
         show_json(
             {
@@ -41,10 +48,11 @@ def status(
                     {
                         **{key: value for key, value in asdict(source).items() if key != "newest_us"},
                         "newest": None if source.newest_us is None else format_timestamp(source.newest_us),
+                        "kafka": _topic_json(topics.get(source.name)),
                     }
                     for source in found_sources
                 ],
-                "views": [asdict(view) for view in found_views],
+                "views": [{**asdict(view), "lag": lags.get(view.name)} for view in found_views],
                 "online_bytes": project.online.bytes_held(),
             }
         )
@@ -63,7 +71,7 @@ def status(
                     source.name,
                     source.events,
                     source.newest_us and f"{format_timestamp(source.newest_us)[:19]}Z",
-                    f"{source.files_read}/{source.files_listed}",
+                    None if source.name in topics else f"{source.files_read}/{source.files_listed}",
                     size_text(source.bytes),
                     source.letters,
                 )
@@ -71,16 +79,71 @@ def status(
             ],
         )
     )
+    rows = [row for topic in topics.values() for row in _topic_rows(topic)]
+    if rows:
+        show("")
+        show(table(["TOPIC", "PARTITION", "FIRST", "END", "LOGGED", "LAG", "COMMITTED"], rows))
     show("")
+    lag = ["LAG"] if topics else []
     show(
         table(
-            ["VIEW", "STATE", "ENTITIES", "UP TO DATE"],
-            [(view.name, view.status, view.entities, view.is_up_to_date) for view in found_views],
+            ["VIEW", "STATE", "ENTITIES", *lag, "UP TO DATE"],
+            [
+                (
+                    view.name,
+                    view.status,
+                    view.entities,
+                    *(lags.get(view.name) for _ in lag),
+                    view.is_up_to_date and not lags.get(view.name),
+                )
+                for view in found_views
+            ],
         )
     )
     show("")
     show(f"online state: {size_text(project.online.bytes_held())}")
     if drift:
         say(drift)
-    if not all(view.is_up_to_date for view in found_views):
+    for name, topic in topics.items():
+        for line in _topic_talk(name, topic):
+            say(line)
+    if not all(view.is_up_to_date and not lags.get(view.name) for view in found_views):
         say("Run: featureflow stream --once")
+
+
+def _topic_rows(topic: "TopicLag | StoreUnavailable") -> list[tuple[object, ...]]:
+    if isinstance(topic, FeatureflowError):
+        return []
+    return [
+        (topic.topic, part.partition, part.first, part.end, part.logged, part.lag, part.committed)
+        for part in topic.partitions
+    ]
+
+
+def _topic_talk(source: str, topic: "TopicLag | StoreUnavailable") -> list[str]:
+    """What a table of numbers does not say."""
+    if isinstance(topic, FeatureflowError):
+        return [f"source {source}: its lag is not known. {topic}"]
+    lines = []
+    if topic.is_replaced:
+        lines.append(
+            f"source {source}: topic {topic.topic} is not the one that its log was read from: it was deleted"
+            " and created anew, and its offsets mean other events; `stream` refuses it"
+        )
+    if gone := sum(part.gone for part in topic.partitions):
+        lines.append(f"source {source}: {gone:,} events left topic {topic.topic} before they were streamed")
+    return lines
+
+
+def _topic_json(topic: "TopicLag | StoreUnavailable | None") -> dict[str, object] | None:
+    if topic is None:
+        return None
+    if isinstance(topic, FeatureflowError):
+        return {"error": topic.what}
+    return {
+        "topic": topic.topic,
+        "group": topic.group,
+        "replaced": topic.is_replaced,
+        "lag": topic.lag,
+        "partitions": [{**asdict(part), "lag": part.lag, "gone": part.gone} for part in topic.partitions],
+    }

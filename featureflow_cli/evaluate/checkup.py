@@ -5,13 +5,17 @@ import shutil
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Literal
 
 from featureflow_cli.errors import FeatureflowError
 from featureflow_cli.evaluate.project import Project
+from featureflow_cli.evaluate.topics import admin, streamed
 from featureflow_cli.plan.costs import size_text
+from featureflow_cli.plan.topics import RECEIVED, kafka_of, partitions_text, topics_of
+from featureflow_cli.spec.models import KafkaStream
 
 LIBRARIES = ("duckdb", "pyarrow", "deltalake", "numpy", "pydantic", "sqlglot", "typer")
 LEAST_FREE_BYTES = 1_000_000_000
@@ -28,7 +32,15 @@ class Finding:
 
 def look(project: Project) -> list[Finding]:
     """Every check, in order; an error of one is its finding, not the end of the others."""
-    return [_answer(name, project, check) for name, check in CHECKS]
+    found = [_answer(name, project, check) for name, check in CHECKS]
+    try:
+        topics = streamed(project, project.written_repo)
+    except FeatureflowError:
+        return found  # a finding of its own by now
+    return found + [
+        _answer(f"kafka {source}", project, partial(_kafka, source, kafka))
+        for source, kafka in topics.items()
+    ]
 
 
 def _answer(name: str, project: Project, check: Callable[[Project], Finding]) -> Finding:
@@ -80,12 +92,26 @@ def _registry(project: Project) -> Finding:
 
 
 def _online(project: Project) -> Finding:
+    if project.config.online_store.type == "redis":
+        return _redis(project)
     path = project.root / project.config.online_store.path
-    if project.config.online_store.type == "sqlite" and not path.exists():
+    if not path.exists():
         return Finding("online store", "warning", f"no state yet ({path})", "featureflow stream --once")
     project.online.ping()
     held = size_text(project.online.bytes_held())
     return _writable(path) or Finding("online store", "ok", f"answers, holds {held}")
+
+
+def _redis(project: Project) -> Finding:
+    from featureflow_cli.online.redis import RedisStore
+
+    store = project.online
+    assert isinstance(store, RedisStore)
+    store.ping()
+    remarks = store.remarks()
+    if remarks:
+        return Finding("online store", "warning", "; ".join(remarks), "CONFIG SET, and in redis.conf")
+    return Finding("online store", "ok", f"{store} answers, holds {size_text(store.bytes_held())}")
 
 
 def _offline(project: Project) -> Finding:
@@ -102,12 +128,35 @@ def _offline(project: Project) -> Finding:
 def _sources(project: Project) -> Finding:
     empty = []
     for source in project.written_repo.sources.values():
-        pattern = source.files or source.batch
+        pattern = source.batch if kafka_of(source, project.config) else source.files or source.batch
         if pattern and "://" not in pattern and not list(project.root.glob(pattern)):
             empty.append(f"{source.name} ({pattern})")
     if empty:
         return Finding("sources", "warning", f"no files yet: {', '.join(empty)}")
     return Finding("sources", "ok", f"{len(project.written_repo.sources)} found")
+
+
+def _kafka(source: str, kafka: KafkaStream, project: Project) -> Finding:
+    """Of one source: whether its brokers answer, and whether its topics are as the stream needs them."""
+    from featureflow_cli.sources.kafka import library_version
+
+    check = f"kafka {source}"
+    found = admin(project, kafka).describe(topics_of(kafka))
+    missing = [name for name in topics_of(kafka) if name not in found]
+    if missing:
+        hint = "featureflow apply" if kafka.create else "create it, or give the source `kafka: {create: …}`"
+        return Finding(check, "warning", f"there is no topic {' and no topic '.join(missing)}", hint)
+    topic = found[kafka.topic]
+    if project.registry.topics().get(source, topic.topic_id) != topic.topic_id:
+        what = (
+            f"topic {topic.name} was deleted and created anew: its offsets mean other events than the log's"
+        )
+        return Finding(check, "failed", what, "give the source another name, so that it starts afresh")
+    what = f"topic {topic.name}: {partitions_text(topic.partitions)}, {topic.timestamp_type or 'settings unknown'}"
+    if topic.timestamp_type not in {None, RECEIVED}:
+        hint = f"message.timestamp.type={RECEIVED} has Kafka stamp them: `allowed_future` is judged by that"
+        return Finding(check, "warning", what, hint)
+    return Finding(check, "ok", f"{what}; librdkafka {library_version()}")
 
 
 def _disk(project: Project) -> Finding:

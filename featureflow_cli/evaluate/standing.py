@@ -1,10 +1,14 @@
 """How far everything has got: what is applied, what the logs hold, how complete every view's state is."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from featureflow_cli.compute.views import Source, View
+from featureflow_cli.errors import StoreUnavailable
 from featureflow_cli.evaluate.keeping import Kept, markers
+from featureflow_cli.evaluate.lag import TopicLag, lag
 from featureflow_cli.evaluate.project import Project
+from featureflow_cli.evaluate.topics import streamed
 from featureflow_cli.plan.applied import Build
 
 
@@ -39,6 +43,21 @@ class ViewStanding:
         return self.status == "serving" and self.behind == 0
 
 
+def topics(project: Project) -> dict[str, TopicLag | StoreUnavailable]:
+    """Of every applied source that streams from Kafka; where its brokers are away, what they say."""
+    return {name: _topic(project, project.repo.sources[name]) for name in streamed(project, project.repo)}
+
+
+def view_lags(found: Mapping[str, TopicLag | StoreUnavailable]) -> dict[str, int]:
+    """Per view the events of its topic that its online states are not known to hold, where that is known."""
+    return {
+        view: topic.view_lag(view)
+        for topic in found.values()
+        if isinstance(topic, TopicLag)
+        for view in {name for part in topic.partitions for name in part.views}
+    }
+
+
 def sources(project: Project) -> list[SourceStanding]:
     """Of every applied source, as applied."""
     from featureflow_cli.offline.letters import DeadLetters
@@ -59,6 +78,13 @@ def views(project: Project) -> list[ViewStanding]:
         for name, view in project.repo.views.items()
         if name in builds
     ]
+
+
+def _topic(project: Project, source: Source) -> TopicLag | StoreUnavailable:
+    try:
+        return lag(project, source)
+    except StoreUnavailable as err:
+        return err
 
 
 def _source(project: Project, source: Source, letters: int) -> SourceStanding:

@@ -8,7 +8,7 @@ import logging
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
-from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka import KafkaError, KafkaException, libversion
 
 from featureflow_cli.errors import DefinitionError, FeatureflowError, Problem, StoreUnavailable
 from featureflow_cli.spec.check_kafka import OURS, is_secret
@@ -37,6 +37,11 @@ _FETCHING: Config = {
     "max.poll.interval.ms": 15 * 60_000,  # a bootstrap may take long, and is no reason to be thrown out
     "session.timeout.ms": 45_000,
 }
+
+
+def library_version() -> str:
+    """That of librdkafka."""
+    return str(libversion()[0])
 
 
 def group_id(project: str, target: str | None, source: str) -> str:

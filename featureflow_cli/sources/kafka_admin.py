@@ -36,6 +36,12 @@ _UNSEEN = {
     KafkaError.CLUSTER_AUTHORIZATION_FAILED,
     KafkaError.GROUP_AUTHORIZATION_FAILED,
 }
+_NO_REPORT = {
+    KafkaError.GROUP_ID_NOT_FOUND,
+    KafkaError.COORDINATOR_LOAD_IN_PROGRESS,  # the first question to a broker that has just started
+    KafkaError.COORDINATOR_NOT_AVAILABLE,
+    KafkaError.NOT_COORDINATOR,
+}
 
 
 class Admin:
@@ -99,10 +105,10 @@ class Admin:
         return {number: (first[number], end[number]) for number in first.keys() & end.keys()}
 
     def committed(self, group: str, name: str) -> dict[int, int]:
-        """What the group reported per partition; empty where it never did, or where nobody may know."""
+        """What the group reported per partition; empty where it never did, or nobody can or may tell now."""
         question = [ConsumerGroupTopicPartitions(group)]
         asked = self._ask(lambda: self._client.list_consumer_group_offsets(question, **self._time))
-        answer = self._answer(asked[group], _UNSEEN | {KafkaError.GROUP_ID_NOT_FOUND})
+        answer = self._answer(asked[group], _UNSEEN | _NO_REPORT)
         places = [] if answer is None else answer.topic_partitions
         return {
             place.partition: place.offset for place in places if place.topic == name and place.offset >= 0
