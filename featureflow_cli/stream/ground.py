@@ -14,8 +14,9 @@ from featureflow_cli.plan.manifest import ListedFile
 from featureflow_cli.plan.topics import kafka_of
 from featureflow_cli.sources.files import PARTITION
 from featureflow_cli.stream.intake import FileIntake, list_new
-from featureflow_cli.stream.outside import Intake, Outside
+from featureflow_cli.stream.outside import Intake, Letters, Outside
 from featureflow_cli.stream.replays import WithReplays
+from featureflow_cli.stream.told import Told
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -43,6 +44,7 @@ class Ground:
         """What the worker of that source sees."""
         project, engine = self._project, self._engine
         log = project.log(source.name) if source.streamed else None
+        letters = self._told(source)
 
         def replayed(snapshot: Snapshot, partition: int, start: int, end: int) -> "Iterator[pa.RecordBatch]":
             with project.engine() as own:  # it is busy until the last row is taken
@@ -53,7 +55,7 @@ class Ground:
         def below(snapshot: Snapshot | None, floor: Mapping[int, int]) -> str:
             if source.batch is None or not source.streamed:
                 return accepted(engine, source, snapshot, () if snapshot is None else None, below=floor)
-            kept = tables.history(project, source, refuse=self._letters.append)
+            kept = tables.history(project, source, refuse=letters.append)
             past = accepted(engine, source, None, kept, name="history")
             logged = accepted(engine, source, snapshot, below=floor)
             return f"(SELECT * FROM {past} UNION ALL SELECT * FROM {logged})"
@@ -62,7 +64,7 @@ class Ground:
             intake=self._intake(source, log),
             online=project.online,
             log=log,
-            letters=self._letters,
+            letters=letters,
             engine=engine,
             clock=project.clock,
             order=project.applied.version,
@@ -70,6 +72,15 @@ class Ground:
             below=below,
             set_floor=project.registry.set_floor,
         )
+
+    def _told(self, source: Source) -> Letters:
+        """Where the source's letters go: the table of all letters, and its own topic if it has one."""
+        kafka = kafka_of(source, self._project.config)
+        if kafka is None or kafka.dead_letter_topic is None:
+            return self._letters
+        from featureflow_cli.sources.kafka_producer import LetterTopic
+
+        return Told(LetterTopic(kafka, self._project.environ), self._letters)
 
     def _intake(self, source: Source, log: "OfflineLog | None") -> Intake:
         """Files or a topic, and the letters of the source that were asked to be replayed."""
