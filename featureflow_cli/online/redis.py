@@ -10,8 +10,9 @@ all sent before the first answer is read.
 
 import random
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 
-from featureflow_cli.online.redis_connections import Access
+from featureflow_cli.online.redis_connections import Access, Refused
 from featureflow_cli.online.redis_frames import command, held, reads, write_calls
 from featureflow_cli.online.redis_functions import full_name
 from featureflow_cli.online.redis_link import Link, Talk
@@ -20,6 +21,8 @@ from featureflow_cli.times import HOUR_US, Clock, system_clock
 
 _POPULATIONS_KEPT_US = 2 * HOUR_US
 _SCANNED_AT_ONCE = 2_000
+_PACKED = "hash-max-listpack-value"
+_PACKED_BYTES = 1024
 _WEIGHED = 50
 _WEIGHED_PAGES = 10
 
@@ -33,6 +36,9 @@ class RedisStore:
         self._link = Link(access, is_cluster)
         self._prefix = f"ff:{project}:"
         self._clock = clock
+
+    def __str__(self) -> str:
+        return str(self._link.access.url)
 
     @property
     def shards(self) -> int:
@@ -203,6 +209,20 @@ class RedisStore:
         sizes = [talk.ask(shard, "MEMORY", "USAGE", key) or 0 for key in weighed]
         count = len(mine) if cursor == b"0" else len(mine) / seen * int(talk.ask(shard, "DBSIZE"))
         return count * sum(sizes) / len(sizes)
+
+    def remarks(self) -> list[str]:
+        """What an operator could set better; StoreUnavailable where a server cannot be used at all."""
+        found: dict[str, None] = {}
+        with self._link.talk() as talk:
+            for shard in range(len(talk.shards)):
+                talk.check(shard)
+                with suppress(Refused):
+                    _, held = talk.ask(shard, "CONFIG", "GET", _PACKED)
+                    if int(held) < _PACKED_BYTES:
+                        found[
+                            f"{_PACKED} is {int(held)}; with {_PACKED_BYTES} states take a quarter less memory"
+                        ] = None
+        return list(found)
 
     def ping(self) -> None:
         """Every server answers; StoreUnavailable also where the connection had been lost meanwhile [idle]."""

@@ -76,7 +76,7 @@ class Access:
 
 
 def access_of(settings: OnlineStoreConfig, root: Path) -> Access:
-    """What the settings say; relative paths start at `root`. UsageError where the URL is none."""
+    """What the settings say; relative paths start at `root`. UsageError where URL or certificates are none."""
     try:
         url, tls = parse(settings.url), settings.tls
     except BadUrl as err:
@@ -90,6 +90,10 @@ def access_of(settings: OnlineStoreConfig, root: Path) -> Access:
         )
     }
     found = {name: os.fspath(root / file) for name, file in files.items() if file}
+    for name, path in found.items():
+        if not Path(path).is_file():
+            what = f"there is no file {path}"
+            raise UsageError(what, at=f"online_store: tls: {name}", hint="paths start at feature_store.yaml")
     return Access(url, Tls(**found), settings.timeout / SECOND_US)
 
 

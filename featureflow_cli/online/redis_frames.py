@@ -41,7 +41,6 @@ def write_calls(function: bytes, prefix: bytes, writes: Sequence[Write], now_us:
     forms: dict[tuple[tuple[str, ...], bool, bool], tuple[bytes, int]] = {}
     parts: list[bytes] = []
     size = words = 0
-    now = b"%d" % (now_us // 1000)
     for write in writes:
         fields = tuple(write.blobs)
         shape = (fields, write.expected is None, write.expires_us is None)
@@ -53,8 +52,10 @@ def write_calls(function: bytes, prefix: bytes, writes: Sequence[Write], now_us:
         if write.expected is not None:
             values += (len(write.expected), write.expected)
         if write.expires_us is not None:
-            expiry = b"%d" % -(-write.expires_us // 1000)
-            values += (len(expiry), expiry)
+            life_ms = b"%d" % -(
+                (now_us - write.expires_us) // 1000
+            )  # by our clock, which need not be Redis's
+            values += (len(life_ms), life_ms)
         values += (len(write.version), write.version)
         newest_us = write.newest_us
         for field, blob in write.blobs.items():
@@ -65,14 +66,14 @@ def write_calls(function: bytes, prefix: bytes, writes: Sequence[Write], now_us:
         size += len(part)
         words += count
         if len(parts) == CALLED_AT_ONCE or size >= CALLED_BYTES:
-            yield _call(function, now, parts, words)
+            yield _call(function, parts, words)
             parts, size, words = [], 0, 0
     if parts:
-        yield _call(function, now, parts, words)
+        yield _call(function, parts, words)
 
 
-def _call(function: bytes, now: bytes, parts: list[bytes], words: int) -> bytes:
-    head = b"*%d\r\n$5\r\nFCALL\r\n%b$1\r\n0\r\n%b" % (4 + words, _word(function), _word(now))
+def _call(function: bytes, parts: list[bytes], words: int) -> bytes:
+    head = b"*%d\r\n$5\r\nFCALL\r\n%b$1\r\n0\r\n" % (3 + words, _word(function))
     return b"".join([head, *parts])
 
 

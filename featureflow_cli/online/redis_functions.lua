@@ -12,28 +12,28 @@ local function is_less(a, b)
   return a < b
 end
 
--- Move the expiry outwards to at least `at`, and by a 64th of the time more: it need not move again till then.
-local function prolong(key, is_new, at, now)
-  local held = is_new or redis.call('PEXPIRETIME', key)
-  if is_new or (held >= 0 and held < at) then
-    redis.call('PEXPIREAT', key, string.format('%.0f', at + math.floor((at - now) / 64)))
+-- Let a hash live for at least `ms` more. A 64th is added: it need not be prolonged again till then.
+local function prolong(key, is_new, ms)
+  local left = is_new or redis.call('PTTL', key)
+  if is_new or (left >= 0 and left < ms) then
+    redis.call('PEXPIRE', key, string.format('%.0f', ms + math.floor(ms / 64)))
   end
 end
 
--- now (ms); then for each hash its key, the version expected ('': none is there), the expiry in ms ('': never),
--- how many arguments follow, and these: field, value, … -> a 1 where it was written, a 0 where it had moved.
+-- For each hash its key, the version expected ('': none is there), for how many ms it is to live ('': for ever), how
+-- many arguments follow, and these: field, value, … -> a 1 for each that was written, a 0 where it had moved.
 local function write(_, args)
-  local now, at, answers = tonumber(args[1]), 2, {}
+  local at, answers = 1, {}
   while args[at] do
-    local key, expected, expiry, first = args[at], args[at + 1], args[at + 2], at + 4
+    local key, expected, life, first = args[at], args[at + 1], args[at + 2], at + 4
     at = first + tonumber(args[at + 3])
     local held = redis.call('HGET', key, VERSION)
     if (held or '') ~= expected then
       answers[#answers + 1] = '0'
     else
       redis.call('HSET', key, unpack(args, first, at - 1))
-      if expiry ~= '' then
-        prolong(key, not held, tonumber(expiry), now)
+      if life ~= '' then
+        prolong(key, not held, tonumber(life))
       elseif held then
         redis.call('PERSIST', key)
       end
@@ -98,7 +98,6 @@ local function withdraw(keys, args)
   forget(keys[1], function(_, grid) return grid > last end)
   redis.call('HINCRBY', keys[1], '#', 1)
 end
-
 
 redis.register_function{function_name = 'write_DIGEST', callback = write, flags = {'allow-cross-slot-keys'}}
 redis.register_function{function_name = 'drop_DIGEST', callback = drop, flags = {'allow-cross-slot-keys'}}

@@ -50,6 +50,11 @@ class _Generation:
     def __post_init__(self) -> None:
         self.idle = [deque() for _ in self.shards.endpoints]
 
+    @property
+    def is_quiet(self) -> bool:
+        """Whether nobody has used it for a while: then it is looked whether it still stands."""
+        return time.monotonic() - self.used_s > _LOOKED_AFTER_S
+
     def is_cut(self) -> bool:
         """Whether a server has hung up while nobody looked."""
         for waiting in self.idle:
@@ -90,21 +95,19 @@ class Talk:
     def receive(self, shard: int, answers: int) -> Iterator[Reply]:
         read = self._connection(shard).read_response
         for _ in range(answers):
-            reply = read()
+            try:
+                reply = read()
+            except Refused:
+                self._owed -= 1  # that is an answer, too
+                raise
             self._owed -= 1
             yield reply
 
     def ask(self, shard: int, *words: str | bytes | int) -> Reply:
         """The answer to one command."""
-        connection = self._connection(shard)
         self._owed += 1
-        connection.send_command(*words)
-        try:
-            reply = connection.read_response()
-        except Refused:
-            self._owed -= 1
-            raise
-        self._owed -= 1
+        self._connection(shard).send_command(*words)
+        (reply,) = self.receive(shard, 1)
         return reply
 
     def call(
@@ -122,9 +125,13 @@ class Talk:
     def prepare(self, shard: int) -> None:
         """Before the first write to a shard: refuse a server that loses states, and load our functions."""
         if shard not in self._generation.checked:
-            functions.check(self._connection(shard), self.where)
+            self.check(shard)
             self._generation.checked.add(shard)
         self._load(shard)
+
+    def check(self, shard: int) -> None:
+        """StoreUnavailable where the server is none for states."""
+        functions.check(self._connection(shard), self.where)
 
     def _load(self, shard: int) -> None:
         if shard not in self._generation.loaded:
@@ -157,6 +164,8 @@ class Talk:
             return
         for shard, connection in self._taken.items():
             generation.idle[shard].append(connection)
+        if generation.is_over:  # meanwhile
+            generation.end()
 
     def close(self) -> None:
         for connection in self._taken.values():
@@ -218,11 +227,7 @@ class Link:
         generation = self._generation
         if generation is not None and generation.pid != os.getpid():
             self._generation = generation = None  # forked: the sockets are our parent's
-        if (
-            generation is not None
-            and time.monotonic() - generation.used_s > _LOOKED_AFTER_S
-            and generation.is_cut()
-        ):
+        if generation is not None and generation.is_quiet and generation.is_cut():
             self._end(generation)
             generation = None
         if generation is not None:

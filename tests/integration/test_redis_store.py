@@ -1,0 +1,519 @@
+"""What is Redis's own: lost connections and who hears of them, expiries, accounts, and servers that are refused."""
+
+import secrets
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+from hypothesis import given
+from hypothesis import strategies as st
+from redis.crc import key_slot
+
+from featureflow_cli.errors import StoreUnavailable, UsageError
+from featureflow_cli.online.redis import RedisStore
+from featureflow_cli.online.redis_connections import access_of
+from featureflow_cli.online.store import Write
+from featureflow_cli.spec.models import OnlineStoreConfig
+from featureflow_cli.times import HOUR_US, SECOND_US, system_clock
+from tests.services.processes import wait_until
+from tests.services.redis import RedisCluster, RedisServer, redis_cluster, redis_sentinel, redis_server
+
+pytestmark = pytest.mark.service("redis")
+
+
+def opened(url: str, project: str = "shop", *, clock: Any = system_clock, **settings: Any) -> RedisStore:
+    config = OnlineStoreConfig(type="redis", url=url, **settings)
+    return RedisStore(access_of(config, Path()), project, is_cluster=config.cluster, clock=clock)
+
+
+def write(
+    store: RedisStore,
+    id: str,
+    expected: bytes | None = None,
+    expires_us: int | None = None,
+    newest_us: int = 0,
+) -> bytes:
+    """Write a state over that version; the new version."""
+    version = secrets.token_bytes(8)
+    wrote = Write(id, expected, version, {"f.1": b"a"}, {"f.1": newest_us}, expires_us)
+    assert store.write("user", [wrote]) == [True]
+    return version
+
+
+def version(store: RedisStore, id: str) -> bytes | None:
+    return store.read("user", [id], ["f.1"])[0].version
+
+
+@pytest.fixture
+def server() -> Iterator[RedisServer]:
+    """A server that a test may stop, freeze and set up."""
+    with redis_server() as running:
+        yield running
+
+
+# ---- lost connections
+
+
+def test_a_restart_without_persistence_is_heard_of_once_and_leaves_no_marker(server: RedisServer) -> None:
+    store = opened(server.url)
+    write(store, "1")
+    store.mark(0, "f.1", {0: 1})
+    server.stop()
+    with pytest.raises(StoreUnavailable, match="does not answer") as raised:
+        store.ping()
+    assert raised.value.exit_code == 4
+    server.start()
+    assert store.marker(0, "f.1") is None
+    assert version(store, "1") is None
+    write(store, "1")
+    store.close()
+
+
+def test_a_restart_that_nobody_met_is_heard_of_before_anything_is_marked(server: RedisServer) -> None:
+    """The server is back before the next call: that must not go on, as if nothing had happened."""
+    store = opened(server.url)
+    write(store, "1")
+    server.restart()
+    with pytest.raises(StoreUnavailable):
+        store.mark(0, "f.1", {0: 1})
+    assert store.marker(0, "f.1") is None
+    store.close()
+
+
+@pytest.mark.parametrize("next_call", ["write", "mark", "marker", "ping", "shards"])
+def test_a_writer_hears_of_a_loss_that_a_reader_met(server: RedisServer, next_call: str) -> None:
+    """All connections die together: the writer's next call is refused, though its server is there again."""
+    store = opened(server.url)
+    write(store, "1")
+
+    def read() -> None:
+        with pytest.raises(StoreUnavailable):
+            store.read("user", ["1"], ["f.1"])
+
+    server.restart()
+    reader = threading.Thread(target=read)
+    reader.start()
+    reader.join()
+    calls: dict[str, Callable[[], object]] = {
+        "write": lambda: write(store, "1"),
+        "mark": lambda: store.mark(0, "f.1", {0: 1}),
+        "marker": lambda: store.marker(0, "f.1"),
+        "ping": store.ping,
+        "shards": lambda: store.shards,
+    }
+    with pytest.raises(StoreUnavailable, match="connection to Redis was lost"):
+        calls[next_call]()
+    assert version(store, "1") is None
+    assert store.marker(0, "f.1") is None
+    calls[next_call]()
+    store.close()
+
+
+def test_a_reader_does_not_notice_a_restart_while_it_was_quiet(server: RedisServer) -> None:
+    """What hung up while nobody asked is replaced before it is used."""
+    store = opened(server.url)
+    assert version(store, "1") is None
+    server.restart()
+    wait_until(
+        lambda: store._link._generation is not None and store._link._generation.is_quiet, "it is quiet"
+    )
+    assert version(store, "1") is None
+    store.close()
+
+
+def test_a_hung_server_is_given_up_in_time(server: RedisServer) -> None:
+    store = opened(server.url, timeout="200ms")
+    write(store, "1")
+    server.freeze()
+    with pytest.raises(StoreUnavailable, match="in time"):
+        store.read("user", ["1"], ["f.1"])
+    server.thaw()
+    assert version(store, "1") is not None
+    store.close()
+
+
+def test_nothing_is_repeated_after_an_answer_was_lost(server: RedisServer) -> None:
+    """The frozen server gets the write, and does it when it wakes up: once, and the writer does not know."""
+    store = opened(server.url, timeout="200ms")
+    first = write(store, "1")
+    server.freeze()
+    late = Write("1", first, b"12345678", {"f.1": b"late"}, {"f.1": 0}, None)
+    with pytest.raises(StoreUnavailable):
+        store.write("user", [late])
+    server.thaw()
+    wait_until(lambda: version(store, "1") == b"12345678", "the write comes late")
+    assert store.write("user", [late]) == [False]
+    store.close()
+
+
+def test_lost_functions_are_loaded_again(server: RedisServer) -> None:
+    store = opened(server.url)
+    before = write(store, "1")
+    with server.client() as client:
+        client.function_flush()
+    with pytest.raises(StoreUnavailable, match="functions of FeatureFlow are not"):
+        write(store, "2")
+    write(store, "1", before)
+    store.close()
+
+
+def test_a_failover_is_a_loss_and_what_was_replicated_is_found_at_the_new_master() -> None:
+    with redis_sentinel() as set_up:
+        store = opened(f"redis+sentinel://127.0.0.1:{set_up.sentinel.port}/{set_up.name}/0", timeout="1s")
+        before = write(store, "1")
+        store.mark(0, "f.1", {0: 7})
+        with set_up.master.client() as client:
+            assert client.wait(1, 5_000) == 1
+        set_up.master.kill()
+        with pytest.raises(StoreUnavailable):
+            store.ping()
+        wait_until(lambda: set_up.current() == set_up.replica.port, "the replica is promoted")
+        wait_until(lambda: _answers(store), "the new master answers")
+        assert store.marker(0, "f.1") == {0: 7}
+        write(store, "1", before)
+        store.close()
+
+
+def _answers(store: RedisStore) -> bool:
+    try:
+        store.ping()
+    except StoreUnavailable:
+        return False
+    return True
+
+
+def test_a_replica_is_not_written(server: RedisServer) -> None:
+    store = opened(server.url)
+    write(store, "1")
+    with server.client() as client:
+        client.replicaof("127.0.0.1", server.port + 1)
+        with pytest.raises(StoreUnavailable, match="replica"):
+            store.mark(0, "f.1", {0: 1})
+        client.replicaof("NO", "ONE")
+    write(store, "2")
+    store.close()
+
+
+# ---- the cluster
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[RedisCluster]:
+    with redis_cluster() as running:
+        yield running
+
+
+def test_every_shard_has_its_marker_on_its_own_node(cluster: RedisCluster) -> None:
+    store = opened(cluster.url, cluster=True)
+    assert store.shards == 3
+    for shard in range(3):
+        store.mark(shard, "f.1", {0: shard})
+    for shard, node in enumerate(cluster.nodes):
+        with node.client() as client:
+            (key,) = client.keys("ff:shop::marker:*")
+            assert client.hgetall(key) == {b".": b"", b"0": b"%d" % shard}
+    store.teardown()
+    store.close()
+
+
+def test_shards_hold_the_hashes_that_they_are_said_to(cluster: RedisCluster) -> None:
+    store = opened(cluster.url, cluster=True)
+    ids = [f"{number}" for number in range(300)]
+    for id in ids:
+        write(store, id)
+    for shard, node in enumerate(cluster.nodes):
+        with node.client() as client:
+            there = {key.decode().rpartition(":")[2] for key in client.keys("ff:shop:user:*")}
+        assert there == {id for id in ids if store.shard_of("user", id) == shard}
+        assert len(there) > 50
+    store.teardown()
+    store.close()
+
+
+def test_moved_slots_are_a_loss_and_the_new_shards_have_no_markers(cluster: RedisCluster) -> None:
+    """Some slots go over to the second node with their keys: two shards are others now, the third is the same."""
+    store = opened(cluster.url, cluster=True)
+    ids = [f"{number}" for number in range(100)]
+    versions = {id: write(store, id) for id in ids}
+    for shard in range(3):
+        store.mark(shard, "f.1", {0: 5})
+    slots = {0, *(key_slot(b"ff:shop:user:" + id.encode()) for id in ids if store.shard_of("user", id) == 0)}
+    moved_slots(cluster, slots, source=0, target=1)
+    with pytest.raises(StoreUnavailable, match="moved"):
+        for id in ids:
+            versions[id] = write(store, id, versions[id])
+    assert [store.marker(shard, "f.1") for shard in range(store.shards)] == [None, None, {0: 5}]
+    assert store.count("user", "f.1") == 100
+    moved_slots(cluster, slots, source=1, target=0)
+    with pytest.raises(StoreUnavailable):
+        for id in ids:
+            write(store, id, version(store, id))
+    store.drop("f.1")
+    assert [store.marker(shard, "f.1") for shard in range(store.shards)] == [None] * 3
+    store.close()
+
+
+def moved_slots(cluster: RedisCluster, slots: set[int], source: int, target: int) -> None:
+    """Move them as `redis-cli --cluster reshard` does."""
+    clients = [node.client() for node in cluster.nodes]
+    ids = [client.execute_command("CLUSTER MYID") for client in clients]
+    for slot in slots:
+        clients[target].execute_command("CLUSTER SETSLOT", slot, "IMPORTING", ids[source])
+        clients[source].execute_command("CLUSTER SETSLOT", slot, "MIGRATING", ids[target])
+        keys = clients[source].execute_command("CLUSTER GETKEYSINSLOT", slot, 100)
+        if keys:
+            port = cluster.nodes[target].port
+            clients[source].execute_command("MIGRATE", "127.0.0.1", port, "", 0, 5_000, "KEYS", *keys)
+        for client in (clients[target], clients[source], *clients):
+            client.execute_command("CLUSTER SETSLOT", slot, "NODE", ids[target])
+    for client in clients:
+        client.close()
+
+
+def test_a_lost_node_is_told_and_the_others_wait_for_it(cluster: RedisCluster) -> None:
+    store = opened(cluster.url, cluster=True, timeout="500ms")
+    ids = [f"{number}" for number in range(50)]
+    for id in ids:
+        write(store, id)
+    cluster.nodes[2].stop()
+    with pytest.raises(StoreUnavailable):
+        store.read("user", ids, ["f.1"])
+    cluster.nodes[2].start()
+    wait_until(lambda: _reads(store, ids), "the cluster is whole again")
+    kept = [held.version is not None for held in store.read("user", ids, ["f.1"])]
+    assert kept == [store.shard_of("user", id) != 2 for id in ids]
+    store.teardown()
+    store.close()
+
+
+def _reads(store: RedisStore, ids: list[str]) -> bool:
+    try:
+        store.read("user", ids, ["f.1"])
+    except StoreUnavailable:
+        return False
+    return True
+
+
+# ---- expiry
+
+LIVES = st.lists(st.none() | st.integers(10, 10**9).map(lambda s: s * SECOND_US), min_size=1, max_size=5)
+
+
+@given(lives=LIVES)
+def test_a_hash_lives_as_long_as_the_longest_of_its_writes(
+    _redis: RedisServer, lives: list[int | None]
+) -> None:
+    """And a 64th more at most; for ever where one of them said so. In the order of any clock but Redis's."""
+    with _redis.client() as client:
+        client.flushall()
+        store = opened(_redis.url, clock=lambda: 5_000_000)
+        last = None
+        for life_us in lives:
+            last = write(store, "1", last, None if life_us is None else 5_000_000 + life_us)
+        left_ms = client.pttl("ff:shop:user:1")
+        store.close()
+    if None in lives:
+        assert left_ms == -1
+    else:
+        longest_ms = max(life_us for life_us in lives if life_us is not None) / 1000
+        assert longest_ms - 5_000 <= left_ms <= longest_ms * (1 + 1 / 64) + 1
+
+
+def test_an_expiry_is_prolonged_only_when_it_is_due(redis_url: str) -> None:
+    now_us = 0
+    store = opened(redis_url, clock=lambda: now_us)
+    with redis.Redis.from_url(redis_url) as client:
+        last = write(store, "1", None, HOUR_US)
+        first = client.pexpiretime("ff:shop:user:1")
+        last = write(store, "1", last, HOUR_US + 30 * SECOND_US)
+        assert client.pexpiretime("ff:shop:user:1") == first
+        write(store, "1", last, HOUR_US + 90 * SECOND_US)
+        assert client.pexpiretime("ff:shop:user:1") > first
+    store.close()
+
+
+# ---- what is found
+
+
+def test_scans_look_at_the_newest_event_of_states_however_old(redis_url: str) -> None:
+    store = opened(redis_url)
+    moments = [-(10**15), -1, 0, 1, 10**15]
+    for number, moment_us in enumerate(moments):
+        write(store, str(number), newest_us=moment_us)
+    for since_us in (-(2**62), -1, 0, 1, 2, 10**15 + 1):
+        found = [id for chunk in store.scan("user", "f.1", since_us) for id, _ in chunk]
+        assert found == [str(number) for number, moment_us in enumerate(moments) if moment_us >= since_us]
+    store.close()
+
+
+def test_markers_are_exact_beyond_the_numbers_of_lua(redis_url: str) -> None:
+    store = opened(redis_url)
+    store.mark(0, "f.1", {-1: 2**60 + 1})
+    store.mark(0, "f.1", {-1: 2**60})
+    assert store.marker(0, "f.1") == {-1: 2**60 + 1}
+    store.mark(0, "f.1", {-1: 2**60 + 2})
+    assert store.marker(0, "f.1") == {-1: 2**60 + 2}
+    store.close()
+
+
+def test_a_teardown_leaves_what_others_have_beside_it(redis_url: str) -> None:
+    others = ["ff:shop2:user:1", "ff:sho:user:1", "ff:shop", "xff:shop:user:1", "ff:Shop:user:1", "cache"]
+    store = opened(redis_url)
+    with redis.Redis.from_url(redis_url, decode_responses=True) as client:
+        for key in others:
+            client.set(key, "theirs")
+        write(store, "1")
+        store.mark(0, "f.1", {})
+        store.publish("f.1", "rank", 60, b"p", 0)
+        assert len(client.keys()) == len(others) + 3
+        store.drop("f.1")
+        assert sorted(client.keys()) == sorted(others)
+        write(store, "1")
+        store.teardown()
+        assert sorted(client.keys()) == sorted(others)
+    store.close()
+
+
+def test_an_estimate_of_the_bytes_held_counts_ours_only(redis_url: str) -> None:
+    store = opened(redis_url)
+    blob = bytes(1_000)
+    ids = [str(number) for number in range(30_000)]
+    store.write("user", [Write(id, None, b"12345678", {"f.1": blob}, {"f.1": 0}, None) for id in ids])
+    with redis.Redis.from_url(redis_url) as client:
+        pipeline = client.pipeline(transaction=False)
+        for number in range(30_000):
+            pipeline.set(f"cache:{number}", "x")
+        pipeline.execute()
+    assert 27_000_000 < store.bytes_held() < 42_000_000
+    store.close()
+
+
+# ---- who may come in, and where
+
+
+def test_an_acl_user_needs_no_more_than_the_docs_say(server: RedisServer) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "redis.md").read_text()
+    rules = [line.split("ACL SETUSER ", 1)[1].split() for line in page.splitlines() if "ACL SETUSER" in line]
+    with server.client() as client:
+        for name, *words in rules:
+            client.execute_command("ACL SETUSER", name, *words)
+    writer, reader = (
+        opened(server.url.replace("redis://", f"redis://{name}:{password}@"))
+        for name, password in (("ff_writer", "writer-password"), ("ff_reader", "reader-password"))
+    )
+    before = write(writer, "1")
+    writer.mark(0, "f.1", {0: 1})
+    writer.publish("f.1", "rank", 60, b"p", 0)
+    assert version(reader, "1") == before
+    assert reader.marker(0, "f.1") == {0: 1}
+    assert reader.count("user", "f.1") == 1
+    assert list(reader.scan("user", "f.1", 0)) == [[("1", b"a")]]
+    assert reader.population("f.1", "rank", 60) == b"p"
+    assert reader.bytes_held() > 0
+    reader.ping()
+    connections = reader._link._generation
+    for refused in (lambda: reader.publish("f.1", "rank", 120, b"p", 0), lambda: write(reader, "2")):
+        with pytest.raises(StoreUnavailable, match="may not"):
+            refused()
+    assert reader._link._generation is connections  # a refusal loses nothing
+    assert writer.remarks() == reader.remarks()
+    writer.withdraw("f.1", 0)
+    writer.drop("f.1")
+    writer.teardown()
+    writer.close()
+    reader.close()
+
+
+def test_tls_needs_an_authority_that_is_trusted(tmp_path: Path) -> None:
+    with redis_server(user="shop", password="open-sesame", tls=True) as server:
+        url = server.url.split("?")[0]
+        store = opened(url, tls={"ca_certs": str(server.certificate)})
+        write(store, "1")
+        store.close()
+        store = opened(url)
+        with pytest.raises(StoreUnavailable, match="CERTIFICATE_VERIFY_FAILED"):
+            store.ping()
+        with pytest.raises(UsageError, match=r"no file .*nowhere\.pem"):
+            opened(url, tls={"ca_certs": str(tmp_path / "nowhere.pem")})
+
+
+@pytest.mark.parametrize("password", ["hunter2", "wrong:and@quoted"])
+def test_no_error_shows_a_password(server: RedisServer, password: str) -> None:
+    quoted = password.replace(":", "%3A").replace("@", "%40")
+    store = opened(server.url.replace("redis://", f"redis://shop:{quoted}@"))
+    with pytest.raises(StoreUnavailable, match="does not accept the account") as raised:
+        store.ping()
+    for shown in (str(raised.value), repr(raised.value), repr(store._link.access)):
+        assert password not in shown
+        assert quoted not in shown
+
+
+@pytest.mark.parametrize("policy", ["allkeys-lru", "volatile-ttl"])
+def test_a_server_that_may_evict_states_is_not_written(policy: str) -> None:
+    with redis_server(policy=policy) as server:
+        store = opened(server.url)
+        with pytest.raises(StoreUnavailable, match=f"may evict states .*{policy}"):
+            write(store, "1")
+        assert version(store, "1") is None
+        with server.client() as client:
+            client.config_set("maxmemory-policy", "noeviction")
+        write(store, "1")
+        store.close()
+
+
+def test_a_full_server_says_so_and_answers_reads(server: RedisServer) -> None:
+    store = opened(server.url)
+    before = write(store, "1")
+    with server.client() as client:
+        client.config_set("maxmemory", 1)
+        with pytest.raises(StoreUnavailable, match="full"):
+            write(store, "2")
+        assert version(store, "1") == before
+        client.config_set("maxmemory", 0)
+    write(store, "2")
+    store.close()
+
+
+def test_a_server_is_no_cluster_and_says_so(redis_url: str) -> None:
+    with pytest.raises(StoreUnavailable, match="no cluster"):
+        opened(redis_url, cluster=True).ping()
+
+
+def test_remarks_are_about_memory(server: RedisServer) -> None:
+    store = opened(server.url)
+    (remark,) = store.remarks()
+    assert "hash-max-listpack-value" in remark
+    with server.client() as client:
+        client.config_set("hash-max-listpack-value", 1024)
+    assert store.remarks() == []
+    store.close()
+
+
+# ---- many at once
+
+
+def test_threads_share_a_store(redis_url: str) -> None:
+    """Every thread's answers are its own; connections are as many as were needed at once."""
+    store = opened(redis_url)
+    versions = {str(number): write(store, str(number)) for number in range(50)}
+    wrong: list[str] = []
+
+    def read(seed: int) -> None:
+        for number in range(200):
+            id = str((seed * 7 + number) % 50)
+            if version(store, id) != versions[id]:
+                wrong.append(id)
+
+    threads = [threading.Thread(target=read, args=(seed,)) for seed in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert wrong == []
+    generation = store._link._generation
+    assert generation is not None
+    assert 1 <= len(generation.idle[0]) <= 9
+    store.close()
