@@ -7,11 +7,15 @@ Little-endian. A head, then
     texts   their lengths uint32 each, then their UTF-8 bytes; text codes count within the blob
 Tiles are counted in the view's finest resolution (`tile_unit_us`), BEGINNING as the smallest number; they take
 four bytes where all of the blob's fit. The checksum is CRC-32 of all that follows it.
+
+Thousands of blobs are written into one buffer, and read from one: of every record its place is known from
+counts alone, so nothing is sorted to be written, and Python sees a blob only to cut it out (compute/records.py).
 """
 
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -19,7 +23,8 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from featureflow_cli.compute.codes import NO_TEXTS, Ints, merge_texts
+from featureflow_cli.compute.codes import NO_TEXTS, Bools, Ints, merge_texts
+from featureflow_cli.compute.records import Octets, before, gather, places, scatter
 from featureflow_cli.compute.state import NO_CELLS, Cells, States, concat, sort, with_texts
 from featureflow_cli.compute.views import Key, StateColumn, View
 from featureflow_cli.compute.windows import BEGINNING_US
@@ -38,7 +43,10 @@ _HEAD = np.dtype(
         ("text_bytes", "<u4"),
     ]
 )
+_CRC_BYTES = 4
 _END = np.dtype([("partition", "<i4"), ("end", "<i8")])
+_LENGTH = np.dtype("<u4")
+_BYTE = np.dtype("u1")
 _PLAIN = {
     False: np.dtype([("column", "u1"), ("tile", "<i4"), ("value", "<i8")]),
     True: np.dtype([("column", "u1"), ("tile", "<i8"), ("value", "<i8")]),
@@ -78,206 +86,183 @@ def tile_unit_us(view: View) -> int:
 
 def encode(view: View, states: States, ends: Ends) -> list[bytes]:
     """One blob for each of the states, in order."""
-    keyed = [column.key is not Key.NONE for column in view.columns]
-    plain_rows = _rows(states, [place for place, is_keyed in enumerate(keyed) if not is_keyed])
-    keyed_rows = _rows(states, [place for place, is_keyed in enumerate(keyed) if is_keyed])
-    texts, text_counts, text_sizes = _localise(view, states, plain_rows, keyed_rows)
     unit = tile_unit_us(view)
-    wide = _is_wide(plain_rows, unit) or _is_wide(keyed_rows, unit)
-    sections = (
-        (_records(_PLAIN[wide], plain_rows, unit), _offsets(plain_rows.state, states.count)),
-        (_records(_KEYED[wide], keyed_rows, unit), _offsets(keyed_rows.state, states.count)),
-    )
+    columns, texts, text_counts, text_sizes = _localised(view, states)
+    tiles = [_stored_tiles(cells, unit) for cells in columns]
+    wide = any(len(each) and max(int(each.max()), -int(each.min())) >= _NARROW for each, _ in tiles)
+    held = [np.bincount(cells.state, minlength=states.count) for cells in columns]
+    is_keyed = [column.key is not Key.NONE for column in view.columns]
     head = np.zeros(states.count, _HEAD)
     head["version"], head["wide"] = VERSION, wide
-    end_offsets = _offsets(ends.state, states.count)
-    head["ends"] = np.diff(end_offsets)
-    head["plain"], head["keyed"] = np.diff(sections[0][1]), np.diff(sections[1][1])
+    head["ends"] = np.bincount(ends.state, minlength=states.count)
+    for counts, keyed in zip(held, is_keyed, strict=True):
+        head["keyed" if keyed else "plain"] += counts.astype(np.uint32)
     head["texts"], head["text_bytes"] = text_counts, text_sizes
+
+    inside, sizes = _sections(head, wide)
+    bounds = np.concatenate([np.zeros(1, np.int64), np.cumsum(sizes)])
+    starts = bounds[:-1] + inside
+    buffer = np.empty(bounds[-1], np.uint8)
+    scatter(buffer, bounds[:-1], head)
     end_records = np.empty(len(ends.state), _END)
     end_records["partition"], end_records["end"] = ends.partition, ends.end
-    lengths = np.asarray(pc.binary_length(texts).to_numpy(zero_copy_only=False), "<u4")
-    buffers = [
-        (memoryview(end_records.tobytes()), (end_offsets * _END.itemsize).tolist()),
-        *(
-            (memoryview(records.tobytes()), (bounds * records.dtype.itemsize).tolist())
-            for records, bounds in sections
-        ),
-        (memoryview(lengths.tobytes()), (_bounds(text_counts) * 4).tolist()),
-        (memoryview(_text_bytes(texts)), _bounds(text_sizes).tolist()),
-    ]
-    heads, size, blobs = head.tobytes(), _HEAD.itemsize, []
-    for place in range(states.count):
-        parts = [buffer[bounds[place] : bounds[place + 1]] for buffer, bounds in buffers]
-        body = b"".join((heads[place * size + 4 : (place + 1) * size], *parts))
-        blobs.append(zlib.crc32(body).to_bytes(4, "little") + body)
-    return blobs
+    scatter(buffer, places(starts[0], head["ends"], _END.itemsize), end_records)
+    kinds, free = (_PLAIN[wide], _KEYED[wide]), starts[1:3].copy()  # where each section goes on
+    for index, (cells, counts, keyed) in enumerate(zip(columns, held, is_keyed, strict=True)):
+        kind = kinds[keyed]
+        records = _records(kind, index, cells, *tiles[index])
+        scatter(buffer, places(free[int(keyed)], counts, kind.itemsize), records)
+        free[int(keyed)] += counts * kind.itemsize
+    lengths = np.asarray(pc.binary_length(texts).to_numpy(zero_copy_only=False), _LENGTH)
+    scatter(buffer, places(starts[3], text_counts, _LENGTH.itemsize), lengths)
+    scatter(buffer, places(starts[4], text_sizes, 1), np.frombuffer(_text_bytes(texts), _BYTE))
+    return _cut(buffer, bounds)
 
 
 def decode(view: View, blobs: Sequence[bytes | None]) -> tuple[States, Ends]:
     """The states of those blobs, in order (None: the empty state), and their headers."""
-    count = len(blobs)
-    present = [place for place, blob in enumerate(blobs) if blob is not None]
+    present = np.array([place for place, blob in enumerate(blobs) if blob is not None], np.int64)
     held = [blob for blob in blobs if blob is not None]
-    for blob in held:
-        if (
-            len(blob) < _HEAD.itemsize
-            or blob[4] != VERSION
-            or zlib.crc32(memoryview(blob)[4:]) != int.from_bytes(blob[:4], "little")
-        ):
-            message = f"a stored state of view '{view.name}' is not one that this version wrote"
-            raise CorruptBlob(
-                message, hint="delete the online store's file; `featureflow stream` rebuilds it from the log"
-            )
-    head = np.frombuffer(b"".join(blob[: _HEAD.itemsize] for blob in held), _HEAD)
-    states = np.array(present, np.int64)
+    sizes = np.fromiter(map(len, held), np.int64, len(held))
+    if (sizes < _HEAD.itemsize).any():
+        raise _corrupt(view)
+    buffer = np.frombuffer(b"".join(held), np.uint8)
+    first = before(sizes)
+    head = gather(buffer, first, _HEAD)
+    crcs = [zlib.crc32(memoryview(blob)[_CRC_BYTES:]) for blob in held]
+    if (head["version"] != VERSION).any() or (head["crc"] != np.array(crcs, np.uint32)).any():
+        raise _corrupt(view)
     cells, texts, ends = [], [], []
     for wide in (False, True):
         chosen = np.flatnonzero(head["wide"] == wide)
         if len(chosen):
-            some = held if len(chosen) == len(held) else [held[place] for place in chosen]
-            part_cells, part_texts, part_ends = _decode_alike(view, some, head[chosen], states[chosen], wide)
-            cells.append(part_cells)
-            texts.append(part_texts)
-            ends.append(part_ends)
-    return _assemble(view, count, cells, texts), _join_ends(ends)
+            part = _decode_alike(view, buffer, first[chosen], head[chosen], present[chosen], wide)
+            cells.append(part[0])
+            texts.append(part[1])
+            ends.append(part[2])
+    return _assemble(view, len(blobs), cells, texts), _join_ends(ends)
+
+
+def _corrupt(view: View) -> CorruptBlob:
+    message = f"a stored state of view '{view.name}' is not one that this version wrote"
+    return CorruptBlob(
+        message, hint="delete the online store's file; `featureflow stream` rebuilds it from the log"
+    )
+
+
+def _sections(head: npt.NDArray[np.void], wide: bool) -> tuple[npt.NDArray[np.int64], Ints]:
+    """(how far from its blob's start each section starts: five rows, a column a blob; each blob's size)."""
+    sizes = np.stack(
+        [
+            np.full(len(head), _HEAD.itemsize),
+            head["ends"].astype(np.int64) * _END.itemsize,
+            head["plain"].astype(np.int64) * _PLAIN[wide].itemsize,
+            head["keyed"].astype(np.int64) * _KEYED[wide].itemsize,
+            head["texts"].astype(np.int64) * _LENGTH.itemsize,
+            head["text_bytes"].astype(np.int64),
+        ]
+    )
+    ends = np.cumsum(sizes, axis=0)
+    return ends[:-1], ends[-1]
 
 
 # --- encoding
 
 
-@dataclass(frozen=True)
-class _Rows:
-    """Cells of several columns, state by state."""
-
-    state: Ints
-    column: Ints
-    tile: Ints
-    key: Ints
-    value: Ints
-
-
-def _rows(states: States, places: list[int]) -> _Rows:
-    parts = [states.columns[place] for place in places]
-    column = np.repeat(np.array(places, np.int64), [len(part) for part in parts])
-    if not parts:
-        none = np.empty(0, np.int64)
-        return _Rows(none, none, none, none, none)
-    state = np.concatenate([part.state for part in parts])
-    order = np.argsort(state, kind="stable")
-    tile, key, value = (
-        np.concatenate([getattr(part, name) for part in parts])[order] for name in ("tile", "key", "value")
-    )
-    return _Rows(state[order], column[order], tile, key, value)
-
-
-def _localise(view: View, states: States, plain: _Rows, keyed: _Rows) -> tuple[Any, Ints, Ints]:
-    """Make text codes count within each state; (texts state by state, their number and bytes a state)."""
+def _localised(view: View, states: States) -> tuple[list[Cells], Any, Ints, Ints]:
+    """(columns whose text codes count within each state, texts state by state, their number and bytes a state)."""
+    columns = list(states.columns)
     none = np.zeros(states.count, np.int64)
-    if not len(states.texts):
-        return NO_TEXTS, none, none
-    is_text = np.array([column.is_text for column in view.columns])
-    by_key = np.array([column.key is Key.CODE for column in view.columns])
-    places = [
-        (plain, plain.value, np.flatnonzero(is_text[plain.column])),
-        (keyed, keyed.value, np.flatnonzero((is_text & ~by_key)[keyed.column])),
-        (keyed, keyed.key, np.flatnonzero((is_text & by_key)[keyed.column])),
+    at = [index for index, column in enumerate(view.columns) if column.is_text and len(columns[index])]
+    if not at:
+        return columns, NO_TEXTS, none, none
+    by_key = [view.columns[index].key is Key.CODE for index in at]
+    codes = [
+        columns[index].key if keyed else columns[index].value for index, keyed in zip(at, by_key, strict=True)
     ]
-    pairs = np.concatenate([rows.state[at] * len(states.texts) + codes[at] for rows, codes, at in places])
-    if not len(pairs):
-        return NO_TEXTS, none, none
-    distinct, index = np.unique(pairs, return_inverse=True)
+    pairs = [columns[index].state * len(states.texts) + each for index, each in zip(at, codes, strict=True)]
+    distinct, place = np.unique(np.concatenate(pairs), return_inverse=True)
     owner, code = np.divmod(distinct, len(states.texts))
     counts = np.bincount(owner, minlength=states.count)
-    local = np.arange(len(distinct)) - (np.cumsum(counts) - counts)[owner]
-    done = 0
-    for _, codes, at in places:
-        codes[at] = local[index[done : done + len(at)]]
-        done += len(at)
+    local = (np.arange(len(distinct)) - before(counts)[owner])[place]
+    cuts = np.cumsum([len(each) for each in codes])[:-1]
+    for index, keyed, mine in zip(at, by_key, np.split(local, cuts), strict=True):
+        cells = columns[index]
+        key, value = (mine, cells.value) if keyed else (cells.key, mine)
+        columns[index] = Cells(cells.state, cells.tile, key, value)
     texts = states.texts.take(pa.array(code))
     sizes = np.asarray(pc.binary_length(texts).to_numpy(zero_copy_only=False), np.int64)
-    return texts, counts, np.bincount(owner, weights=sizes, minlength=states.count).astype(np.int64)
+    return columns, texts, counts, np.bincount(owner, weights=sizes, minlength=states.count).astype(np.int64)
 
 
-def _is_wide(rows: _Rows, unit: int) -> bool:
-    timed = rows.tile[rows.tile != BEGINNING_US] // unit
-    return bool(len(timed)) and bool(max(int(timed.max()), -int(timed.min())) >= _NARROW)
+def _stored_tiles(cells: Cells, unit: int) -> tuple[Ints, Bools]:
+    """(tiles in units, 0 where it is the beginning; where it is)."""
+    from_beginning = cells.tile == BEGINNING_US
+    return np.where(from_beginning, 0, cells.tile // unit), from_beginning
 
 
-def _records(kind: np.dtype[np.void], rows: _Rows, unit: int) -> npt.NDArray[np.void]:
-    records = np.empty(len(rows.state), kind)
-    records["column"], records["value"] = rows.column, rows.value
-    beginning = np.iinfo(kind["tile"]).min
-    records["tile"] = np.where(rows.tile == BEGINNING_US, beginning, rows.tile // unit)
+def _records(
+    kind: np.dtype[np.void], column: int, cells: Cells, tiles: Ints, from_beginning: Bools
+) -> npt.NDArray[np.void]:
+    records = np.empty(len(cells), kind)
+    records["column"], records["value"] = column, cells.value
+    records["tile"] = np.where(from_beginning, np.iinfo(kind["tile"]).min, tiles)
     if kind.names is not None and "key" in kind.names:
-        records["key"] = rows.key
+        records["key"] = cells.key
     return records
 
 
-def _offsets(state: Ints, count: int) -> Ints:
-    return _bounds(np.bincount(state, minlength=count))
-
-
-def _bounds(lengths: Ints) -> Ints:
-    return np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths, dtype=np.int64)])
-
-
-def _text_bytes(texts: Any) -> bytes:
+def _text_bytes(texts: Any) -> memoryview:
     if not len(texts):
-        return b""
+        return memoryview(b"")
     offsets = np.frombuffer(texts.buffers()[1], np.int32)[texts.offset : texts.offset + len(texts) + 1]
-    return memoryview(texts.buffers()[2] or b"")[offsets[0] : offsets[-1]].tobytes()
+    return memoryview(texts.buffers()[2] or b"")[offsets[0] : offsets[-1]]
+
+
+def _cut(buffer: Octets, bounds: Ints) -> list[bytes]:
+    """The blobs, each with the checksum of what follows it."""
+    cuts, view, crc32 = bounds.tolist(), buffer.data, zlib.crc32
+    crcs = [crc32(view[start + _CRC_BYTES : end]) for start, end in pairwise(cuts)]
+    scatter(buffer, bounds[:-1], np.array(crcs, "<u4"))
+    whole = buffer.tobytes()
+    return [whole[start:end] for start, end in pairwise(cuts)]
 
 
 # --- decoding
 
 
 def _decode_alike(
-    view: View, blobs: Sequence[bytes], head: npt.NDArray[np.void], states: Ints, wide: bool
+    view: View, buffer: Octets, first: Ints, head: npt.NDArray[np.void], states: Ints, wide: bool
 ) -> tuple[list[tuple[int, Cells]], Any, Ends]:
-    sizes = [
-        head["ends"].astype(np.int64) * _END.itemsize,
-        head["plain"].astype(np.int64) * _PLAIN[wide].itemsize,
-        head["keyed"].astype(np.int64) * _KEYED[wide].itemsize,
-        head["texts"].astype(np.int64) * 4,
-        head["text_bytes"].astype(np.int64),
-    ]
-    bounds = np.cumsum([np.full(len(blobs), _HEAD.itemsize), *sizes], axis=0)
-    ends, plain, keyed, lengths, text = (
-        b"".join([blob[low:high] for blob, low, high in zip(blobs, lows, highs, strict=True) if high > low])
-        for lows, highs in zip(bounds[:-1].tolist(), bounds[1:].tolist(), strict=True)
-    )
-    end_records = np.frombuffer(ends, _END)
+    """The blobs of one tile width, which start at `first`: cells by column, texts, headers."""
+    starts = first + _sections(head, wide)[0]
+    ends = gather(buffer, places(starts[0], head["ends"], _END.itemsize), _END)
     header = Ends(
-        np.repeat(states, head["ends"]),
-        end_records["partition"].astype(np.int64),
-        end_records["end"].astype(np.int64),
+        np.repeat(states, head["ends"]), ends["partition"].astype(np.int64), ends["end"].astype(np.int64)
     )
-    texts = _texts(np.frombuffer(lengths, "<u4"), text)
-    text_base = np.cumsum(head["texts"], dtype=np.int64) - head["texts"]
+    texts = _texts(
+        gather(buffer, places(starts[3], head["texts"], _LENGTH.itemsize), _LENGTH),
+        gather(buffer, places(starts[4], head["text_bytes"], 1), _BYTE),
+    )
+    text_base = before(head["texts"].astype(np.int64))
     unit = tile_unit_us(view)
     cells = []
-    for kind, records_bytes, counts in (
-        (_PLAIN[wide], plain, head["plain"]),
-        (_KEYED[wide], keyed, head["keyed"]),
+    for kind, start, counts in (
+        (_PLAIN[wide], starts[1], head["plain"]),
+        (_KEYED[wide], starts[2], head["keyed"]),
     ):
-        if not records_bytes:
+        records = gather(buffer, places(start, counts, kind.itemsize), kind)
+        if not len(records):
             continue
-        records = np.frombuffer(records_bytes, kind)
-        place = np.repeat(np.arange(len(blobs)), counts)
-        if len(blobs) > 1:  # a blob's own records are sorted by column already
-            order = np.argsort(records["column"], kind="stable")
-            records, place = records[order], place[order]
-        cuts = np.searchsorted(records["column"], np.arange(len(view.columns) + 1)).tolist()
-        base = text_base[place] if len(texts) else None
-        every = _cells(records, states[place], unit)
+        blob = np.repeat(np.arange(len(first)), counts)
+        order = np.argsort(records["column"], kind="stable")  # of bytes: a radix sort
+        cuts = np.searchsorted(records["column"][order], np.arange(len(view.columns) + 1)).tolist()
+        every = _cells(records, states[blob], unit)
         for index, column in enumerate(view.columns):
-            rows = slice(cuts[index], cuts[index + 1])
-            if rows.start < rows.stop:
+            rows = order[cuts[index] : cuts[index + 1]]
+            if len(rows):
                 some = every.take(rows)
-                if column.is_text and base is not None:
-                    some = _moved(some, column, base[rows])
-                cells.append((index, some))
+                cells.append((index, _moved(some, column, text_base[blob[rows]]) if column.is_text else some))
     return cells, texts, header
 
 
@@ -298,10 +283,10 @@ def _moved(cells: Cells, column: StateColumn, by: Ints) -> Cells:
     return Cells(cells.state, cells.tile, cells.key, cells.value + by)
 
 
-def _texts(lengths: npt.NDArray[np.uint32], text: bytes) -> Any:
+def _texts(lengths: npt.NDArray[np.uint32], text: Octets) -> Any:
     if not len(lengths):
         return NO_TEXTS
-    offsets = _bounds(lengths.astype(np.int64)).astype(np.int32)
+    offsets = np.concatenate([np.zeros(1, np.int32), np.cumsum(lengths, dtype=np.int32)])
     return pa.StringArray.from_buffers(len(lengths), pa.py_buffer(offsets), pa.py_buffer(text))
 
 
