@@ -44,6 +44,20 @@ def library_version() -> str:
     return str(libversion()[0])
 
 
+class Trouble:
+    """A client's `error_cb`: what its connections complained of since a broker last answered."""
+
+    def __init__(self) -> None:
+        self.error: KafkaError | None = None
+
+    def __call__(self, error: KafkaError) -> None:
+        if self.error is None or error.code() != KafkaError._ALL_BROKERS_DOWN:  # that one tells no reason
+            self.error = error
+
+    def clear(self) -> None:
+        self.error = None
+
+
 def group_id(project: str, target: str | None, source: str) -> str:
     """The consumer group of all workers of a source."""
     return ".".join(("featureflow", project, *([target] if target else []), source))

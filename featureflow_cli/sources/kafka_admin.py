@@ -24,7 +24,7 @@ from confluent_kafka.admin import (
 )
 
 from featureflow_cli.plan.topics import RECEIVED, Topic
-from featureflow_cli.sources.kafka import Config, client_config, explained, missing_topic, opened
+from featureflow_cli.sources.kafka import Config, Trouble, client_config, explained, missing_topic, opened
 from featureflow_cli.spec.models import KafkaStream
 from featureflow_cli.times import MILLISECOND_US
 
@@ -51,7 +51,8 @@ class Admin:
         self._time: dict[str, Any] = {"request_timeout": answer_s}
         self._kafka = kafka
         self._config: Config = client_config(kafka, environ)
-        self._client = opened(AdminClient, kafka, self._config)
+        self._trouble = Trouble()
+        self._client = opened(AdminClient, kafka, self._config, error_cb=self._trouble)
 
     def describe(self, names: Iterable[str]) -> dict[str, Topic]:
         """Those of the topics that are there."""
@@ -156,7 +157,9 @@ class Admin:
         except KafkaException as err:
             if err.args[0].code() in expected:
                 return None
-            raise explained(err, self._kafka, self._config) from None
+            self._client.poll(0)  # what its connections said: a wrong password is only seen to take time
+            is_late = err.args[0].code() == KafkaError._TIMED_OUT and self._trouble.error is not None
+            raise explained(self._trouble.error if is_late else err, self._kafka, self._config) from None
 
 
 def _number(text: str | None) -> int | None:

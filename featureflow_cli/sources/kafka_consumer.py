@@ -5,9 +5,9 @@ librdkafka's fetchers, at the very offset that was asked for: nothing ever start
 keeps (design.md 4 [sinks]).
 """
 
-import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
+import gc
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from itertools import pairwise
 from operator import itemgetter
 from typing import Any
@@ -18,7 +18,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Topic
 from featureflow_cli.errors import FeatureflowError
 from featureflow_cli.sources.arrays import Ints
 from featureflow_cli.sources.batches import RawBatch
-from featureflow_cli.sources.kafka import LOGGER, Config, explained, opened
+from featureflow_cli.sources.kafka import Config, Trouble, explained, opened
 from featureflow_cli.spec.models import KafkaStream
 
 ANSWER_S = 5.0
@@ -50,9 +50,9 @@ class GroupConsumer:
         self._config: Config = {**config, "enable.partition.eof": True}
         self._on_revoke: Callable[[Sequence[int]], None] = on_revoke
         self._at: dict[int, int] = {}  # of the partitions that are fetched: what comes next
-        self._troubled = False  # a connection failed since the broker last answered
+        self._trouble = Trouble()
         self._client: Any = opened(
-            Consumer, kafka, self._config, error_cb=self._hear, on_commit=lambda *_: None
+            Consumer, kafka, self._config, error_cb=self._trouble, on_commit=lambda *_: None
         )
         self._client.subscribe(
             [kafka.topic], on_assign=self._assigned, on_revoke=self._revoked, on_lost=self._revoked
@@ -66,15 +66,16 @@ class GroupConsumer:
         """
         try:
             self._place(positions)
-            found = self._received(self._client.consume(rows, wait_s))
+            with _uncollected():
+                found = self._received(self._client.consume(rows, wait_s))
         except KafkaException as err:
             self._leave(list(self._at))
             raise explained(err, self._kafka, self._config) from None
         except Exception:
             self._leave(list(self._at))  # what was received and is not answered comes again
             raise
-        if self._troubled and not found:
-            self._ask_whether_it_answers()
+        if self._trouble.error is not None and not found:
+            self._ask_whether_it_answers(self._trouble.error)
         return found
 
     def watermarks(self, partition: int) -> tuple[int, int]:
@@ -155,7 +156,12 @@ class GroupConsumer:
         found = {}
         for partition, batch in _by_partition(messages).items():
             at = self._at.get(partition)
-            if at is None or batch.offsets[0] < at:  # it went to another, or is read from elsewhere by now
+            if at is None:  # it went to another member meanwhile
+                continue
+            if (
+                batch.offsets[0] < at
+            ):  # of a fetch before this one: whatever it is, it is not what was asked for
+                self._leave([partition])
                 continue
             self._at[partition] = batch.end
             self.ends.pop(partition, None)
@@ -168,7 +174,7 @@ class GroupConsumer:
         error, partition = message.error(), message.partition()
         code = error.code()
         if code == KafkaError._PARTITION_EOF:
-            self._troubled = False
+            self._trouble.clear()
             at = self._at.get(partition)
             if at is not None and message.offset() >= at:
                 self.ends[partition] = message.offset()
@@ -184,22 +190,31 @@ class GroupConsumer:
             what = f"Kafka's client gave up: {explained(error, self._kafka, self._config).what}"
             raise FeatureflowError(what, hint="start the stream again")
         elif code != KafkaError._MAX_POLL_EXCEEDED:  # after that one it joins the group again
-            self._hear(error)
+            self._trouble(error)
 
-    def _hear(self, error: KafkaError) -> None:
-        LOGGER.log(logging.INFO, "%s", explained(error, self._kafka, self._config).what)
-        self._troubled = True
-
-    def _ask_whether_it_answers(self) -> None:
+    def _ask_whether_it_answers(self, trouble: KafkaError) -> None:
         """StoreUnavailable where no broker answers, or has no such topic (any more)."""
         name = self._kafka.topic
         try:
             topic = self._client.list_topics(name, timeout=ANSWER_S).topics[name]
-        except KafkaException as err:
-            raise explained(err, self._kafka, self._config) from None
+        except KafkaException:
+            raise explained(trouble, self._kafka, self._config) from None
         if topic.error is not None:
             raise explained(topic.error, self._kafka, self._config)
-        self._troubled = False
+        self._trouble.clear()
+
+
+@contextmanager
+def _uncollected() -> Iterator[None]:
+    """Without garbage collection: it would go through 100,000 new messages again and again (0.65 us a message)."""
+    if not gc.isenabled():
+        yield
+        return
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
 
 
 def _by_partition(messages: list[Message]) -> dict[int, RawBatch]:

@@ -62,9 +62,10 @@ class TopicIntake:
         finally:
             lost = self._known - self._consumer.held
             self._known -= lost
-        if self._consumer.held != self._known or time.monotonic() - self._checked_s > CHECK_S:
+        held = frozenset(self._consumer.held)
+        if held != self._known or (held and time.monotonic() - self._checked_s > CHECK_S):
             self._check_topic()
-            self._known = frozenset(self._consumer.held)
+            self._known = held
         return found
 
     def drained(self, positions: Mapping[int, int]) -> bool:
