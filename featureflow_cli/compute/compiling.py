@@ -4,7 +4,6 @@ State columns are shared: two features that keep the same partial of the same ev
 share one column, whose tiles are as fine as the finest window that still sees them.
 """
 
-from collections.abc import Sequence
 from dataclasses import replace
 
 from featureflow_cli.compute.aggregations import AGGREGATIONS, Aggregation
@@ -32,6 +31,7 @@ from featureflow_cli.spec.fingerprints import (
     DEFAULT_MAX_KEYS,
     expanded_name,
     source_meaning,
+    ttl_us,
     view_fingerprint,
     windows_of,
 )
@@ -123,7 +123,6 @@ def compile_view(
     features = [compiled[feature.name] for feature in written]
     if view.latest is not None:
         columns.add(StateColumn(Merge.NEWEST, Lift.CODE, key=Key.TIME, k=1, is_text=True, is_tiled=False))
-    widths = [feature.window.width_us for feature in features]
     return View(
         name=view.name,
         entity=entity.name,
@@ -132,7 +131,7 @@ def compile_view(
         ),
         source=source,
         where=parse(view.where, source.columns) if view.where else None,
-        ttl_us=_ttl(view, widths),
+        ttl_us=ttl_us(view),
         masks=tuple(columns.masks),
         operands=tuple(columns.operands),
         columns=tuple(columns.columns),
@@ -141,14 +140,6 @@ def compile_view(
         deleted=parse(view.deleted, source.columns) if view.deleted else None,
         fingerprint=view_fingerprint(view, entity, source.meaning),
     )
-
-
-def _ttl(view: models.FeatureView, widths: Sequence[int | None]) -> int | None:
-    if view.ttl is not None:
-        return None if view.ttl == fields.FOREVER else int(view.ttl)
-    if view.latest is not None or None in widths:
-        return None
-    return max(width for width in widths if width is not None)
 
 
 class _Columns:
@@ -233,7 +224,10 @@ def _sides(written: models.Feature) -> list[tuple[str, str | None, str | None]]:
 
 
 def _side(name: str, operand: str | None, where: str | None) -> tuple[str, str | None, str | None]:
-    """A count keeps nothing of its operand: it counts where that is not null, so it has a `where` instead."""
+    """A count keeps nothing of its operand: it counts where that is not null, so it has a `where` instead.
+
+    So texts too long to keep count, too.
+    """
     if name == "count" and operand is not None and operand.strip() != "*":
         not_null = f"({operand}) is not null"
         return name, None, f"({where}) and {not_null}" if where else not_null
@@ -247,10 +241,7 @@ def _compile_side(
     horizon: tuple[int | None, int],
 ) -> Side:
     name, text, where = side
-    there = None
-    if name in {"count", "decayed_count"} and text is not None and text.strip() != "*":
-        there, text = f"({text}) is not null", None  # counted, not kept: a text too long to keep counts too
-    mask, operand = columns.mask(written.where, where, there), columns.operand(text)
+    mask, operand = columns.mask(written.where, where), columns.operand(text)
     operand_type = None if operand is None else columns.operands[operand].type
     indexes = [
         columns.add(column)

@@ -9,13 +9,14 @@ from featureflow_cli.compute.ranking import members, place, settle_ranks
 from featureflow_cli.compute.reading import window_starts
 from featureflow_cli.compute.timelines import Moments, Timeline
 from featureflow_cli.compute.views import Feature, View
+from featureflow_cli.compute.windows import grid_point
 
 _PAIRS_AT_ONCE = 2_000_000
 
 
 def rank_rows(view: View, feature: Feature, timeline: Timeline, asked: Moments, present: Bools) -> Answer:
     """The rank of each row; `timeline` holds the events of all entities, not of the asked ones only."""
-    grid = asked.t_us // feature.refresh_us * feature.refresh_us
+    grid = grid_point(asked.t_us, feature.refresh_us)
     rows = np.flatnonzero(present & (asked.entity >= 0))
     ranks, answered = np.zeros(len(grid)), np.zeros(len(grid), np.bool_)
     held = np.zeros(len(grid), np.bool_)

@@ -17,7 +17,7 @@ from featureflow_cli.compute.partials import Keyed, Listed, Partials, Scalars
 from featureflow_cli.compute.ranking import Populations, rank
 from featureflow_cli.compute.state import NEVER_US, Cells, States, moment_of
 from featureflow_cli.compute.views import Feature, Key, Merge, StateColumn, View
-from featureflow_cli.compute.windows import BEGINNING_US, Window, default_resolution, window_start
+from featureflow_cli.compute.windows import Window, grid_point
 
 
 @dataclass(frozen=True)
@@ -54,11 +54,9 @@ def read(
 def is_present(view: View, newest_us: Ints, t_us: Ints) -> Bools:
     """Whether an event lies in clause 10's interval before `t_us`, by the newest event before it."""
     known: Bools = newest_us != NEVER_US
-    if view.ttl_us is None:
+    if not view.presence:
         return known
-    start: Ints = window_start(t_us, view.ttl_us, default_resolution(view.ttl_us))
-    for window in view.windows:
-        start = np.minimum(start, _starts(window, t_us))
+    start: Ints = np.minimum.reduce([_starts(window, t_us) for window in view.presence])
     return known & (newest_us >= start)
 
 
@@ -67,9 +65,8 @@ def window_starts(feature: Feature, t_us: Ints) -> Ints:
 
 
 def _starts(window: Window, t_us: Ints) -> Ints:
-    if window.width_us is None:
-        return np.full(len(t_us), BEGINNING_US, np.int64)
-    return window_start(t_us, window.width_us, window.resolution_us)
+    start = window.start(t_us)
+    return np.full(len(t_us), start, np.int64) if isinstance(start, int) else start
 
 
 def partials(
@@ -187,7 +184,7 @@ def _read_rank(
     view: View, feature: Feature, states: States, as_of_us: Ints, present: Bools, populations: Populations
 ) -> Answer:
     """Numerator and population at the grid point of each state's moment (design.md 1.14)."""
-    grid = as_of_us // feature.refresh_us * feature.refresh_us
+    grid = grid_point(as_of_us, feature.refresh_us)
     sides = partials(view, feature, states, window_starts(feature, grid), grid)
     return rank(view, feature, sides, grid, present, populations, states.texts)
 

@@ -26,7 +26,7 @@ from featureflow_cli.compute.reference_aggregations import (
 from featureflow_cli.compute.rows import compile_row
 from featureflow_cli.compute.rowtext import row_text
 from featureflow_cli.compute.views import Feature, Side, Source, View
-from featureflow_cli.compute.windows import BEGINNING_US, presence_start, window_start
+from featureflow_cli.compute.windows import BEGINNING_US, grid_point
 from featureflow_cli.spec.expressions import Expr
 from featureflow_cli.spec.types import Value
 
@@ -67,7 +67,7 @@ def entities(view: View, events: Sequence[Event]) -> Entities:
 def answer_of(view: View, known: Entities, entity_key: EntityKey, t_us: int) -> Answer:
     """The same from what `entities` grouped: for whoever asks often."""
     absent = Answer("absent", {name: None for name, _ in view.outputs})
-    start_us = _presence_start(view, t_us)
+    start_us = min((window.start(t_us) for window in view.presence), default=BEGINNING_US)
     seen = [event for event in known.get(entity_key, ()) if start_us <= time_us(view.source, event) < t_us]
     if not seen:
         return absent
@@ -87,12 +87,6 @@ def answer_of(view: View, known: Entities, entity_key: EntityKey, t_us: int) -> 
 
 
 # --- which events (1.2, 1.3, 1.8, 1.10, 1.16)
-
-
-def _presence_start(view: View, t_us: int) -> int:
-    if view.ttl_us is None:
-        return BEGINNING_US
-    return presence_start(t_us, view.ttl_us, [feature.window.start(t_us) for feature in view.features])
 
 
 def taken(view: View, side: Side, events: Sequence[Event], start_us: int, end_us: int) -> Taken:
@@ -144,7 +138,7 @@ def _feature(view: View, feature: Feature, known: Entities, entity_key: EntityKe
 
 
 def _rank(view: View, feature: Feature, known: Entities, entity_key: EntityKey, t_us: int) -> Value:
-    grid_us = window_start(t_us, 0, feature.refresh_us)
+    grid_us = grid_point(t_us, feature.refresh_us)
     of = next(each for each in view.features if each.name == feature.of)
     start_us = of.window.start(grid_us)
     members = [

@@ -1,4 +1,4 @@
-"""A whole service, or one view, as one plain SQL text: the second evaluator (design.md section 6).
+"""A whole service as one plain SQL text: the second evaluator (design.md section 6).
 
 It says what training's arrays compute in the words of the law: labels joined with the events of their entities, one
 aggregate a feature. DuckDB runs it with the functions of engines/functions.py; nothing depends on the session. Its cost
@@ -10,19 +10,9 @@ from collections.abc import Mapping, Sequence
 from featureflow_cli.compute.sql_expressions import expression_sql
 from featureflow_cli.compute.sql_text import literal, quoted, sql_type
 from featureflow_cli.compute.sql_views import LABELS, Ctes, member_ctes
-from featureflow_cli.compute.views import OnDemand, Service, ServiceView, View
+from featureflow_cli.compute.views import OnDemand, Service
 
 _HEADER = "-- ff_xxh64, ff_bucket, ff_midpoint and ff_row_text are registered by featureflow_cli.engines.functions\n"
-
-
-def view_sql(view: View, labels: str, events: str, timestamp: str = "timestamp") -> str:
-    """One row a label, in order: the labels' columns, then `view__feature`; null where the view is not present.
-
-    `labels` and `events` are relations: the join keys and the moment (`timestamp`); the source's columns.
-    """
-    member = ServiceView(view, view.name, {}, tuple(name for name, _ in view.outputs))
-    service = Service("", (member,), (), ())
-    return service_sql(service, labels, {view.source.name: events}, timestamp)
 
 
 def service_sql(
@@ -35,8 +25,9 @@ def service_sql(
 ) -> str:
     """The labels' columns, then every output of `service`; rows in the labels' order.
 
-    `relations` names the accepted events by source (default: the source's own name). With `drop_cold`, without
-    the rows of which a required entity is not known (design.md 1.11).
+    `labels` has the join keys, the request columns and the moment (`timestamp`); `relations` names the accepted
+    events by source (default: the source's own name). With `drop_cold`, without the rows of which a required
+    entity is not known (design.md 1.11).
     """
     columns = ["labels.* EXCLUDE (_row, _t)", *_outputs(service)]
     kept = f"\nWHERE {condition}" if drop_cold and (condition := _warm(service)) else ""

@@ -13,7 +13,9 @@ def quoted(name: str) -> str:
 
 
 def sql_type(column_type: ColumnType) -> str:
-    """DuckDB's name of a scalar type; timestamps are TIMESTAMPTZ (microseconds)."""
+    """DuckDB's name of a type; timestamps are TIMESTAMPTZ (microseconds)."""
+    if column_type.element is not None:
+        return f"{sql_type(column_type.element)}[]"
     if column_type.name == "decimal":
         return f"DECIMAL({column_type.precision},{column_type.scale})"
     return _TYPES[column_type.name]

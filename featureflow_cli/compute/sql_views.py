@@ -23,7 +23,7 @@ from featureflow_cli.compute.sql_aggregates import (
 from featureflow_cli.compute.sql_latest import finite_columns, newest_first
 from featureflow_cli.compute.sql_text import quoted, sql_type
 from featureflow_cli.compute.views import Feature, ServiceView, View
-from featureflow_cli.compute.windows import Window, default_resolution
+from featureflow_cli.compute.windows import Window
 from featureflow_cli.times import format_duration
 
 LABELS = '"labels.numbered"'
@@ -82,9 +82,9 @@ def _asked(member: ServiceView, ranks: Sequence[Feature]) -> str:
     windows = {_since(each.window): _start("_t", each.window) for each in view.features}
     starts = {name: start for name, start in windows.items() if name and start}
     columns += [f"{start} AS {name}" for name, start in starts.items()]
-    if view.ttl_us is not None:
-        known = floor_sql(f"_t - {view.ttl_us}", default_resolution(view.ttl_us))
-        columns.append(f"least({', '.join([known, *starts.values()])}) AS since")
+    if view.presence:
+        earliest = dict.fromkeys(_start("_t", window) or "" for window in view.presence)
+        columns.append(f"least({', '.join(earliest)}) AS since")
     columns += [f"{floor_sql('_t', rank.refresh_us)} AS {_grid(rank)}" for rank in _grids(ranks)]
     return f"SELECT {_listed(columns)}\nFROM {LABELS}"
 
@@ -92,7 +92,7 @@ def _asked(member: ServiceView, ranks: Sequence[Feature]) -> str:
 def _seen(view: View, asked: str, events: str) -> str:
     """Every label with each event that makes its entity present; all windows lie within."""
     same = " AND ".join(f"e.k{place} = a.k{place}" for place in range(len(view.join_keys)))
-    since = "" if view.ttl_us is None else " AND e.ts >= a.since"
+    since = " AND e.ts >= a.since" if view.presence else ""
     keys = ", ".join(f"k{place}" for place in range(len(view.join_keys)))
     return (
         f"SELECT a.* EXCLUDE ({keys}), e.*\n"

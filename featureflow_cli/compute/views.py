@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from functools import cached_property
 
-from featureflow_cli.compute.windows import Window
+from featureflow_cli.compute.windows import Window, presence_windows
 from featureflow_cli.spec.expressions import Expr
 from featureflow_cli.spec.models import KafkaStream
 from featureflow_cli.spec.types import ColumnType, Value
@@ -176,6 +176,11 @@ class View:
     def windows(self) -> tuple[Window, ...]:
         """The distinct windows of its features."""
         return tuple(dict.fromkeys(feature.window for feature in self.features))
+
+    @cached_property
+    def presence(self) -> tuple[Window, ...]:
+        """The windows an event within any of which makes its entity present; none: any event does."""
+        return presence_windows(self.ttl_us, self.windows)
 
 
 @dataclass(frozen=True)

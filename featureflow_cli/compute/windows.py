@@ -6,6 +6,7 @@ spec/ladder.py, whose names are passed on here.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
@@ -17,7 +18,8 @@ __all__ = [
     "LADDER_US",
     "Window",
     "default_resolution",
-    "presence_start",
+    "grid_point",
+    "presence_windows",
     "window_start",
 ]
 
@@ -41,7 +43,7 @@ class Window:
     resolution_us: int
     text: str
 
-    def start(self, t_us: int) -> int:
+    def start(self, t_us: Moment) -> Moment | int:
         """First instant that this window covers when read at `t_us`; an event at `t_us` itself is not in it."""
         return (
             BEGINNING_US if self.width_us is None else window_start(t_us, self.width_us, self.resolution_us)
@@ -53,6 +55,14 @@ def window_start(t_us: Moment, width_us: int, resolution_us: int) -> Moment:
     return (t_us - width_us) // resolution_us * resolution_us
 
 
-def presence_start(t_us: int, ttl_us: int, window_starts: list[int]) -> int:
-    """First instant at which an event still makes its entity present at `t_us` (design.md 1.10)."""
-    return min([window_start(t_us, ttl_us, default_resolution(ttl_us)), *window_starts])
+def presence_windows(ttl_us: int | None, windows: Iterable[Window]) -> tuple[Window, ...]:
+    """An event within any of these makes its entity present: the ttl, and the view's own windows (design.md 1.10).
+
+    None where there is no ttl: then any event does.
+    """
+    return () if ttl_us is None else (Window(ttl_us, default_resolution(ttl_us), "ttl"), *windows)
+
+
+def grid_point(t_us: Moment, refresh_us: int) -> Moment:
+    """The moment at which a rank read at `t_us` is evaluated: floor(t, refresh) (design.md 1.14)."""
+    return window_start(t_us, 0, refresh_us)

@@ -65,14 +65,14 @@ def columns(source: Source) -> dict[str, ColumnType]:
 
 def _selection(source: Source, relation: str, conditions: Sequence[str]) -> str:
     where = f" WHERE {' AND '.join(conditions)}" if conditions else ""
-    casts = [f"{quoted(name)}::{_sql_type(kind)} AS {quoted(name)}" for name, kind in columns(source).items()]
+    casts = [f"{quoted(name)}::{sql_type(kind)} AS {quoted(name)}" for name, kind in columns(source).items()]
     return f"SELECT {', '.join(casts)} FROM {relation}{where}"
 
 
 def _scan(source: Source, files: Sequence[FileRef]) -> str:
     """The files as a relation in which each column of the source exists, null where a file is older than it."""
     nothing = ", ".join(
-        f"NULL::{_sql_type(kind)} AS {quoted(name)}" for name, kind in columns(source).items()
+        f"NULL::{sql_type(kind)} AS {quoted(name)}" for name, kind in columns(source).items()
     )
     if not files:
         return f"(SELECT {nothing} WHERE false)"
@@ -132,8 +132,3 @@ def _within(file: FileRef, spans: Spans | None) -> bool:
     return spans is None or any(
         file.may_hold_offsets(partition, start, end) for partition, (start, end) in spans.items()
     )
-
-
-def _sql_type(column_type: ColumnType) -> str:
-    element = column_type.element
-    return sql_type(column_type) if element is None else f"{_sql_type(element)}[]"

@@ -16,7 +16,6 @@ from featureflow_cli.compute.events import columns_of
 from featureflow_cli.compute.sql import projection_sql
 from featureflow_cli.compute.timelines import Timeline
 from featureflow_cli.compute.views import ServiceView, Side, View
-from featureflow_cli.compute.windows import presence_start
 from featureflow_cli.engines.duckdb import Engine
 from featureflow_cli.spec.expressions import Expr
 
@@ -119,7 +118,5 @@ class Scan:
 
 def _first_seen(view: View, t_us: int) -> int | None:
     """Where presence, windows and populations of a read at `t_us` begin; None: at the first event of all."""
-    if view.ttl_us is None:
-        return None
     t_us -= max((feature.refresh_us for feature in view.features), default=0)
-    return presence_start(t_us, view.ttl_us, [feature.window.start(t_us) for feature in view.features])
+    return min((window.start(t_us) for window in view.presence), default=None)

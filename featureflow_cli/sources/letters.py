@@ -71,14 +71,6 @@ def to_table(letters: Sequence[Letter]) -> Any:
     )
 
 
-def to_letters(table: Any) -> list[Letter]:
-    """The rows of a BATCH_SCHEMA or SCHEMA table, in order."""
-    return [
-        Letter(row["offset"], Reason(row["reason"]), row["detail"], row["payload"])
-        for row in table.select(BATCH_SCHEMA.names).to_pylist()
-    ]
-
-
 def join(tables: Sequence[Any]) -> Any:
     """All letters of one batch in order of offset."""
     joined = pa.concat_tables(tables) if tables else BATCH_SCHEMA.empty_table()

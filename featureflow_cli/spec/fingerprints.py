@@ -58,7 +58,7 @@ def view_fingerprint(view: FeatureView, entity: Entity, meaning: str) -> str:
             ],
             "source": meaning,
             "where": _words(view.where),
-            "ttl": _ttl(view),
+            "ttl": FOREVER if (ttl := ttl_us(view)) is None else ttl,
             "features": sorted(features, key=lambda feature: str(feature["name"])),
             "latest": list(view.latest or ()),  # in order: ties are broken by the row as text
             "deleted": _words(view.deleted),
@@ -74,6 +74,16 @@ def short(fingerprint: str) -> str:
 def windows_of(feature: Feature) -> tuple[str, ...]:
     """The windows as written; one empty text for a rank, which has those of its `of`."""
     return feature.windows or (feature.window or "",)
+
+
+def ttl_us(view: FeatureView) -> int | None:
+    """How long entities stay known; None: forever. Where none is written, the widest window (design.md 1.10, 1.16)."""
+    if view.ttl is not None:
+        return None if view.ttl == FOREVER else int(view.ttl)
+    windows = [text for feature in view.features or () for text in windows_of(feature) if text]
+    if view.latest is not None or FOREVER in windows:
+        return None
+    return max((parse_duration(text) for text in windows), default=0)
 
 
 def expanded_name(feature: Feature, window: str) -> str:
@@ -115,16 +125,6 @@ def _resolution(written: str | None, width_us: int | None) -> int | None:
     if written is None:
         return default_resolution(width_us)
     return 1 if written == "exact" else parse_duration(written)
-
-
-def _ttl(view: FeatureView) -> int | str:
-    """Microseconds, or `forever`; where none is given the default that it stands for."""
-    if view.ttl is not None:
-        return view.ttl
-    windows = [text for feature in view.features or () for text in windows_of(feature) if text]
-    if view.latest is not None or FOREVER in windows:
-        return FOREVER
-    return max((parse_duration(text) for text in windows), default=0)
 
 
 def _words(expression: str | None) -> str | None:

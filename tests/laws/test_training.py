@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from featureflow_cli.compute.reference_rows import cold, vector
-from featureflow_cli.compute.sql_features import service_sql, view_sql
+from featureflow_cli.compute.selecting import select
+from featureflow_cli.compute.sql_features import service_sql
 from featureflow_cli.engines.duckdb import Engine
 from featureflow_cli.engines.functions import register
 from featureflow_cli.evaluate.rows import Rows, rows_at
@@ -161,16 +162,15 @@ def test_the_printed_sql_of_a_service_is_its_dataset(engine: Engine):
     assert kept == warm == ["a", "d"]
 
 
-def test_a_view_alone_is_plain_sql_too(engine: Engine):
-    """Over any relations, with the moment in any column."""
-    view = compiled(Definitions.model_validate(SERVICE)).views["spent"]
-    types = view.source.columns
+def test_the_printed_sql_runs_over_relations_and_moments_of_any_name(engine: Engine):
+    repo = compiled(Definitions.model_validate(SERVICE))
+    types = repo.sources["s"].columns
     engine.register(
         "given", pa.table({name: column([e[name] for e in EVENTS], types[name]) for name in types})
     )
     engine.register("asked", pa.table({"uid": [1, 3], "at": column([T_US, T_US], TIMESTAMP)}))
     register(engine)
-    found = engine.table(view_sql(view, "asked", "given", "at"))
+    found = engine.table(service_sql(select(repo, ["spent:*"]), "asked", {"s": "given"}, "at"))
     assert found.column_names == ["uid", "at", "spent__sum_1h", "spent__kinds"]
     assert [str(value) for value in found.column("spent__sum_1h").to_pylist()] == ["251.00", "None"]
     assert found.column("spent__kinds").to_pylist() == [["x", "y"], None]

@@ -7,10 +7,9 @@ import numpy as np
 import pyarrow as pa
 
 from featureflow_cli.compute.views import Source
-from featureflow_cli.sources import letters
 from featureflow_cli.sources.batches import Decoded
 from featureflow_cli.sources.decode import decode_json
-from featureflow_cli.sources.letters import Letter
+from featureflow_cli.sources.letters import Letter, Reason
 from featureflow_cli.spec.types import TIMESTAMP, parse_type
 from featureflow_cli.times import HOUR_US, MINUTE_US
 
@@ -54,11 +53,19 @@ def values(decoded: Decoded, column: str) -> list[Any]:
     return list(found.to_pylist())
 
 
+def to_letters(table: Any) -> list[Letter]:
+    """The rows of a table of letters, in order."""
+    return [
+        Letter(row["offset"], Reason(row["reason"]), row["detail"], row["payload"])
+        for row in table.select(["offset", "reason", "detail", "payload"]).to_pylist()
+    ]
+
+
 def reasons(decoded: Decoded) -> dict[int, str]:
     """Reason by offset."""
-    return {letter.offset: letter.reason.value for letter in letters.to_letters(decoded.letters)}
+    return {letter.offset: letter.reason.value for letter in to_letters(decoded.letters)}
 
 
 def only_letter(decoded: Decoded) -> Letter:
-    (letter,) = letters.to_letters(decoded.letters)
+    (letter,) = to_letters(decoded.letters)
     return letter

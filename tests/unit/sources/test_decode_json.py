@@ -15,8 +15,8 @@ from featureflow_cli.sources.batches import RawBatch
 from featureflow_cli.sources.decode import decode, schema_of
 from featureflow_cli.sources.exponents import exponents
 from featureflow_cli.sources.json_messages import BLOCK_MESSAGES
-from featureflow_cli.sources.letters import Letter, Reason, to_letters, to_table
-from tests.unit.sources.sources import from_json, make_source, only_letter, reasons, values
+from featureflow_cli.sources.letters import Letter, Reason, to_table
+from tests.unit.sources.sources import from_json, make_source, only_letter, reasons, to_letters, values
 
 SHOP = make_source(
     {

@@ -10,8 +10,7 @@ import pytest
 from featureflow_cli.compute.views import Source
 from featureflow_cli.sources.batches import Decoded
 from featureflow_cli.sources.decode import decode_json, decode_table
-from featureflow_cli.sources.letters import to_letters
-from tests.unit.sources.sources import make_source, only_letter, reasons, values
+from tests.unit.sources.sources import make_source, only_letter, reasons, to_letters, values
 
 NESTED = make_source(
     {"user": "int64", "category": "string", "amount": "decimal(18,2)"},

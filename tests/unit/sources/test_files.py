@@ -18,8 +18,7 @@ from featureflow_cli.plan.manifest import ListedFile
 from featureflow_cli.sources import files, readers
 from featureflow_cli.sources.batches import RawBatch
 from featureflow_cli.sources.decode import decode
-from featureflow_cli.sources.letters import to_letters
-from tests.unit.sources.sources import make_source
+from tests.unit.sources.sources import make_source, to_letters
 
 SOURCE = make_source(
     {"user": "int64", "name": "string", "amount": "decimal(18,2)"},

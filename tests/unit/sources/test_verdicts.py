@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 
 from featureflow_cli.compute.views import Source
 from featureflow_cli.sources import verdicts
-from featureflow_cli.sources.letters import Reason, to_letters
+from featureflow_cli.sources.letters import Reason
 from featureflow_cli.sources.verdicts import Memory, judge
 from featureflow_cli.spec.types import arrow_type
 from featureflow_cli.times import parse_timestamp
-from tests.unit.sources.sources import from_json, make_source
+from tests.unit.sources.sources import from_json, make_source, to_letters
 
 WITHIN, ALLOWED = 10, 5
 
