@@ -33,6 +33,7 @@ OURS: Mapping[str, Ours] = {
 }
 """Properties of librdkafka that the law rests on (design.md 4)."""
 
+_TOPIC = re.compile(r"(?!\.\.?$)[a-zA-Z0-9._-]{1,249}")
 _SECRET = re.compile(r"password|passphrase|secret|key\.pem$|sasl\.jaas|token$")
 
 
@@ -45,6 +46,15 @@ def check_kafka(scope: Scope, path: Path, kafka: KafkaStream) -> None:
     """`path` leads to the `kafka` block."""
     if kafka.format != "json":
         scope.report((*path, "format"), f"format {kafka.format} is not in this version", "write format: json")
+    for key, topic in (("topic", kafka.topic), ("dead_letter_topic", kafka.dead_letter_topic)):
+        if topic is not None and not _TOPIC.fullmatch(topic):
+            scope.report(
+                (*path, key),
+                f"'{topic}' cannot be a topic",
+                "use letters, digits, `.`, `_` and `-`, 249 at most",
+            )
+    if kafka.dead_letter_topic == kafka.topic:
+        scope.report((*path, "dead_letter_topic"), "letters would come back as events", "name another topic")
     if not kafka.bootstrap_servers.strip():
         scope.report((*path, "bootstrap_servers"), "no broker is named", "write host:9092")
     for name, value in kafka.config.items():
