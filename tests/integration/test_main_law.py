@@ -114,10 +114,7 @@ def test_every_path_answers_what_the_definition_says(tmp_path: Path, made: Calla
     """Online at four moments, with only the events before each streamed; then a dataset over all of them."""
     world = made()
     clock = Clock(START_US)
-    shutil.copytree(world.folder, tmp_path / "repo", ignore=shutil.ignore_patterns("data"))
-    project = open_project(tmp_path / "repo", None, {}, clock)
-    execute(project, project.plan(), applied_by="test", report=lambda line: None)
-    project = open_project(tmp_path / "repo", None, {}, clock)
+    project = applied(tmp_path / "repo", world, clock)
     service = project.repo.services[world.service]
     told = Told(service, world.accepted())
     chance = random.Random(11)
@@ -126,8 +123,44 @@ def test_every_path_answers_what_the_definition_says(tmp_path: Path, made: Calla
     assert past_differences(project, world, service, told, chance, rows) == []
 
 
+@pytest.mark.parametrize("server", ["redis_url", "redis_cluster_url"])
+@pytest.mark.service("redis")
+def test_redis_answers_what_the_definition_says(
+    tmp_path: Path, server: str, request: pytest.FixtureRequest
+) -> None:
+    """The same from states in Redis; between two moments it loses all it has, and gets it from the log."""
+    world, clock = shop_world(6_000), Clock(START_US)
+    url = request.getfixturevalue(server)
+    settings = f"online_store: {{type: redis, url: '{url}', cluster: {str('cluster' in server).lower()}}}"
+    project = applied(tmp_path / "repo", world, clock, settings)
+    told = Told(project.repo.services[world.service], world.accepted())
+    lost = project.online.teardown
+    assert online_differences(project, clock, world, told, random.Random(11), 40, before_last=lost) == []
+    assert project.online.bytes_held() > 100_000
+    project.online.close()
+
+
+def applied(folder: Path, world: World, clock: Clock, online_store: str | None = None) -> Project:
+    """The world's repo, applied and opened; with another online store if need be."""
+    shutil.copytree(world.folder, folder, ignore=shutil.ignore_patterns("data"))
+    if online_store is not None:
+        file = folder / "feature_store.yaml"
+        lines = file.read_text().splitlines()
+        others = [line for line in lines if not line.startswith("online_store:")]
+        file.write_text("\n".join([*others, online_store, ""]))
+    project = open_project(folder, None, {}, clock)
+    execute(project, project.plan(), applied_by="test", report=lambda line: None)
+    return open_project(folder, None, {}, clock)
+
+
 def online_differences(
-    project: Project, clock: Clock, world: World, told: Told, chance: random.Random, rows: int
+    project: Project,
+    clock: Clock,
+    world: World,
+    told: Told,
+    chance: random.Random,
+    rows: int,
+    before_last: Callable[[], None] = lambda: None,
 ) -> list[str]:
     service = project.repo.services[world.service]
     last_us = max(each.ts_us for each in world.delivered)
@@ -136,6 +169,8 @@ def online_differences(
     for number, moment_us in enumerate(moments):
         slice_ = [each for each in world.delivered if since_us <= each.ts_us < moment_us]
         deliveries.put(project.root, f"{number:03d}", slice_)
+        if moment_us == moments[-1]:
+            before_last()
         clock.now_us = since_us = moment_us
         report = run(project, once=True, stop=threading.Event())
         assert sum(sum(source.letters.values()) for source in report.sources) == 0
