@@ -15,7 +15,7 @@ from contextlib import suppress
 from featureflow_cli.online.redis_connections import Access, Refused
 from featureflow_cli.online.redis_frames import command, held, reads, write_calls
 from featureflow_cli.online.redis_functions import full_name
-from featureflow_cli.online.redis_link import Link, Talk
+from featureflow_cli.online.redis_link import Hears, Link, Talk
 from featureflow_cli.online.store import Held, Write
 from featureflow_cli.times import HOUR_US, Clock, system_clock
 
@@ -42,7 +42,7 @@ class RedisStore:
 
     @property
     def shards(self) -> int:
-        with self._link.talk(as_writer=True) as talk:
+        with self._link.talk(Hears.IF_WRITTEN) as talk:
             return len(talk.shards)
 
     def shard_of(self, entity: str, id: str) -> int:
@@ -69,7 +69,7 @@ class RedisStore:
             return []
         prefix, function, now_us = self._hashes(entity), full_name("write").encode(), self._clock()
         applied = [False] * len(writes)
-        with self._link.talk(as_writer=True) as talk:
+        with self._link.talk(Hears.AS_WRITER) as talk:
             split = talk.shards.split(prefix, [write.id for write in writes])
             calls = dict.fromkeys((shard for shard, _ in split), 0)
             for shard, places in split:
@@ -118,14 +118,14 @@ class RedisStore:
     # ---- markers
 
     def marker(self, shard: int, field: str) -> dict[int, int] | None:
-        with self._link.talk(as_writer=True) as talk:
+        with self._link.talk(Hears.IF_WRITTEN) as talk:
             flat = talk.ask(shard, "HGETALL", self._marker(talk, shard, field))
         pairs = dict(zip(flat[::2], flat[1::2], strict=True))
         return {int(name): int(end) for name, end in pairs.items() if name != b"."} if pairs else None
 
     def mark(self, shard: int, field: str, ends: Mapping[int, int]) -> None:
         flat = [number for pair in ends.items() for number in pair]
-        with self._link.talk(as_writer=True) as talk:
+        with self._link.talk(Hears.AS_WRITER) as talk:
             talk.call(shard, "mark", [self._marker(talk, shard, field)], *flat)
 
     # ---- populations of ranks
@@ -226,7 +226,7 @@ class RedisStore:
 
     def ping(self) -> None:
         """Every server answers; StoreUnavailable also where the connection had been lost meanwhile [idle]."""
-        with self._link.talk(as_writer=True) as talk:
+        with self._link.talk(Hears.AT_ONCE) as talk:
             for shard in range(len(talk.shards)):
                 talk.ask(shard, "PING")
 

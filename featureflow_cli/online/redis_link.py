@@ -3,8 +3,8 @@
 A *generation* is what lies between two losses: who the servers are, and the connections to them. Whatever fails
 in it (a reset, a timeout, MOVED, a new master) ends it as a whole; nothing is repeated, and the next call begins
 a new one. Whoever writes must hear of that, even if somebody else met the failure: what it wrote before may be
-gone. So a thread that has read markers or written in one generation gets StoreUnavailable at the first such
-call in the next.
+gone. So a thread that has read markers or written in one generation gets StoreUnavailable when it comes to
+write in the next. Servers, which never do, go on reading.
 """
 
 import os
@@ -14,6 +14,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from enum import Enum, auto
 
 from redis.connection import Connection
 
@@ -33,6 +34,15 @@ from featureflow_cli.online.redis_connections import (
 from featureflow_cli.online.redis_shards import Shards, find
 
 _LOOKED_AFTER_S = 1.0
+
+
+class Hears(Enum):
+    """Whether a call is refused where a generation has ended since its thread first read a marker."""
+
+    NOTHING = auto()
+    IF_WRITTEN = auto()  # where anybody has written by this store object: a server looks at markers, too
+    AT_ONCE = auto()
+    AS_WRITER = auto()
 
 
 @dataclass
@@ -186,17 +196,15 @@ class Link:
         self._generation: _Generation | None = None
         self._known: tuple[Endpoint, ...] = ()
         self._local = threading.local()
+        self._is_written = False
 
     @contextmanager
-    def talk(self, *, as_writer: bool = False) -> Iterator[Talk]:
-        """Talk to the servers; what fails within ends the generation, and is StoreUnavailable.
-
-        `as_writer`: for markers and writes, which have to hear of every loss before they go on.
-        """
+    def talk(self, hears: Hears = Hears.NOTHING) -> Iterator[Talk]:
+        """Talk to the servers; what fails within ends the generation, and is StoreUnavailable."""
         try:
             generation = self._current()
-            if as_writer:
-                self._hear(generation)
+            if hears is not Hears.NOTHING:
+                self._hear(generation, hears)
         except StoreUnavailable:
             self._local.heard = None
             raise
@@ -238,10 +246,13 @@ class Link:
                 self._generation, self._known = _Generation(shards), shards.endpoints
             return self._generation
 
-    def _hear(self, generation: _Generation) -> None:
-        before = getattr(self._local, "heard", None)
-        self._local.heard = generation
-        if before is not None and before is not generation:
+    def _hear(self, generation: _Generation, hears: Hears) -> None:
+        """What a thread knows of markers is of the generation in which it read the first of them."""
+        self._is_written = self._is_written or hears is Hears.AS_WRITER
+        known = getattr(self._local, "heard", None)
+        if known is None:
+            self._local.heard = generation
+        elif known is not generation and (self._is_written or hears is Hears.AT_ONCE):
             what = "the connection to Redis was lost"
             raise unavailable(
                 what, str(self.access.url), "what was written last may be gone: it is looked up"

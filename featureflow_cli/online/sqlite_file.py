@@ -6,12 +6,15 @@ outlives its states; transactions lost from the end are found by the marker, and
 killed process loses nothing at all.
 """
 
+import os
 import sqlite3
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
+from typing import NamedTuple
+from urllib.parse import quote
 
 from featureflow_cli.errors import StoreUnavailable
 
@@ -38,8 +41,21 @@ _MEANINGS = {
 }
 
 
+class _Opened(NamedTuple):
+    """A connection, and which file it is of. `frozen`: of a file that nobody may write, so that it has no locks."""
+
+    connection: sqlite3.Connection
+    seen: "_Seen"
+    is_writable: bool
+    frozen: "_Content | None" = None
+
+
 class SqliteFile:
-    """One file, and a connection to it per thread; an SQLite error becomes StoreUnavailable and closes it."""
+    """One file, and a connection to it per thread; an SQLite error becomes StoreUnavailable and closes it.
+
+    Whoever only reads never makes the file: one that is not there reads as an empty store, so that it can be
+    put back. Where the file or its folder cannot be written, it is read all the same.
+    """
 
     def __init__(self, path: Path, timeout_s: float) -> None:
         self._path = path
@@ -47,32 +63,41 @@ class SqliteFile:
         self._local = threading.local()
         self._opened: dict[int, sqlite3.Connection] = {}
 
+    @property
+    def is_there(self) -> bool:
+        """Whether there is a file; also where that cannot be told, for SQLite to say why."""
+        try:
+            self._path.stat()
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+        except OSError:
+            return True
+        return True
+
     @contextmanager
     def connected(self) -> Iterator[sqlite3.Connection]:
-        """This thread's connection, opened where there is none; statements commit one by one."""
-        try:
-            connection: sqlite3.Connection | None = getattr(self._local, "connection", None)
-            if connection is None:
-                connection = self._open()
-            elif _identity(self._path) != self._local.identity:
-                what = "the online store's file was removed or replaced while in use"
-                raise _unavailable(what, self._path)
-            yield connection
-        except sqlite3.Error as err:
-            self._forget()
-            # Python gives no code to errors of its own, such as a closed handle.
-            code = getattr(err, "sqlite_errorcode", 0) & 0xFF
-            what, hint = _MEANINGS.get(code, ("the online store does not answer", ""))
-            what = f"{what} ({err})"
-            raise _unavailable(what, self._path, hint) from err
-        except StoreUnavailable:
-            self._forget()
-            raise
+        """This thread's connection, opened where there is none, to read by; statements commit one by one."""
+        with self._explained():
+            opened = self._held() or self._open_to_read()
+            if opened is None:
+                with closing(_nothing()) as nothing:
+                    yield nothing
+                return
+            yield opened.connection
+            if opened.frozen is not None and opened.frozen != _content(self._path):
+                what = "the online store was written while it was read without locks"
+                raise _unavailable(what, self._path, "try again")
 
     @contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
-        """One writer at a time from the first statement on, so that what it compares cannot move."""
-        with self.connected() as connection:
+        """One writer at a time from the first statement on, so that what it compares cannot move.
+
+        The file is made where there is none.
+        """
+        with self._explained():
+            held = self._held()
+            opened = held if held is not None and held.is_writable else self._open_to_write()
+            connection = opened.connection
             connection.execute("BEGIN IMMEDIATE")
             try:
                 yield connection
@@ -87,46 +112,113 @@ class SqliteFile:
             self._opened.popitem()[1].close()
         self._local = threading.local()
 
-    def _open(self) -> sqlite3.Connection:
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.Error as err:
+            self._forget()
+            # Python gives no code to errors of its own, such as a closed handle.
+            code = getattr(err, "sqlite_errorcode", 0) & 0xFF
+            what, hint = _MEANINGS.get(code, ("the online store does not answer", ""))
+            what = f"{what} ({err})"
+            raise _unavailable(what, self._path, hint) from err
+        except StoreUnavailable:
+            self._forget()
+            raise
+
+    def _held(self) -> _Opened | None:
+        """This thread's connection; StoreUnavailable, once, where its file is there no longer."""
+        opened: _Opened | None = getattr(self._local, "opened", None)
+        if opened is None:
+            return None
+        if opened.seen != _identity(self._path):
+            what = "the online store's file was removed or replaced while in use"
+            raise _unavailable(what, self._path)
+        if opened.frozen is not None and opened.frozen != _content(self._path):
+            self._forget()  # nothing is lost: it was written, as it may be by others
+            return None
+        return opened
+
+    def _open_to_write(self) -> _Opened:
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
         except OSError as err:
             what = f"the folder of the online store cannot be made: {err.strerror}"
             raise _unavailable(what, self._path) from err
+        opened = self._open("rwc")
+        assert opened is not None
+        return opened
+
+    def _open_to_read(self) -> _Opened | None:
+        """None: there is no file, or nothing in it."""
+        if not self.is_there:
+            return None
+        if os.access(self._path, os.W_OK) and os.access(self._path.parent, os.W_OK):
+            return self._open("rw")
+        content = _content(self._path)
+        if content is None or content.has_log:
+            return self._open("ro")
+        # SQLite would want to make a log and its map beside the file, and take locks: here nobody can.
+        return self._open("ro&immutable=1", content)
+
+    def _open(self, mode: str, frozen: "_Content | None" = None) -> _Opened | None:
+        """None: there is nothing in it, and `mode` does not make it."""
+        self._forget()
         # Threads keep to their own connection; only `close` reaches for those of others.
         connection = sqlite3.connect(
-            self._path, timeout=self._timeout_s, isolation_level=None, check_same_thread=False
+            f"file:{quote(str(self._path))}?mode={mode}",
+            uri=True,
+            timeout=self._timeout_s,
+            isolation_level=None,
+            check_same_thread=False,
         )
         try:
-            _prepare(connection, self._path, self._timeout_s)
+            _refuse_others(connection, self._path)
+            if mode != "rwc" and _application(connection) != _APPLICATION_ID:
+                connection.close()
+                return None
+            connection.execute("PRAGMA cache_size = -65536")
+            if mode in {"rwc", "rw"}:
+                _prepare(connection, self._timeout_s)
         except BaseException:
             connection.close()
             raise
-        self._local.connection, self._local.identity = connection, _identity(self._path)
+        opened = _Opened(connection, _identity(self._path), mode in {"rwc", "rw"}, frozen)
+        self._local.opened = opened
         self._opened[id(connection)] = connection
-        return connection
+        return opened
 
     def _forget(self) -> None:
-        connection: sqlite3.Connection | None = getattr(self._local, "connection", None)
-        if connection is not None:
-            self._local.connection = None
-            self._opened.pop(id(connection), None)
-            connection.close()
+        opened: _Opened | None = getattr(self._local, "opened", None)
+        if opened is not None:
+            self._local.opened = None
+            self._opened.pop(id(opened.connection), None)
+            opened.connection.close()
 
 
-def _prepare(connection: sqlite3.Connection, path: Path, timeout_s: float) -> None:
-    _refuse_others(connection, path)
+def _prepare(connection: sqlite3.Connection, timeout_s: float) -> None:
     _to_wal(connection, timeout_s)
     connection.execute("PRAGMA synchronous = NORMAL")
-    connection.execute("PRAGMA cache_size = -65536")
     # A checkpoint after 64 MB, not 4: a batch rewrites hot pages many times before they move to the file.
     connection.execute("PRAGMA wal_autocheckpoint = 16000")
     connection.execute("PRAGMA journal_size_limit = 67108864")
     if _application(connection) != _APPLICATION_ID:
-        connection.execute("BEGIN IMMEDIATE")
-        for statement in _SCHEMA:
-            connection.execute(statement)
-        connection.execute("COMMIT")
+        _make_tables(connection)
+
+
+def _make_tables(connection: sqlite3.Connection) -> None:
+    connection.execute("BEGIN IMMEDIATE")
+    for statement in _SCHEMA:
+        connection.execute(statement)
+    connection.execute("COMMIT")
+
+
+def _nothing() -> sqlite3.Connection:
+    """An empty store, in memory: what a file that is not there reads as."""
+    connection = sqlite3.connect(":memory:", isolation_level=None)
+    _make_tables(connection)
+    return connection
 
 
 def _application(connection: sqlite3.Connection) -> int:
@@ -152,13 +244,32 @@ def _to_wal(connection: sqlite3.Connection, timeout_s: float) -> None:
             time.sleep(0.005)
 
 
-def _identity(path: Path) -> tuple[int, int] | None:
+_Seen = tuple[int, int] | None
+
+
+def _identity(path: Path) -> _Seen:
     """Which file lies at `path`: a store that was deleted and made anew is another one."""
     try:
         found = path.stat()
     except OSError:
         return None
     return found.st_dev, found.st_ino
+
+
+class _Content(NamedTuple):
+    """What tells whether anybody wrote to the file. `has_log`: there are transactions beside it (the WAL)."""
+
+    size: int
+    mtime_ns: int
+    has_log: bool
+
+
+def _content(path: Path) -> _Content | None:
+    try:
+        found, log = path.stat(), path.with_name(path.name + "-wal")
+        return _Content(found.st_size, found.st_mtime_ns, log.exists() and log.stat().st_size > 0)
+    except OSError:
+        return None
 
 
 def _unavailable(what: str, path: Path, hint: str = "") -> StoreUnavailable:

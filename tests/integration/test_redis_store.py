@@ -112,15 +112,38 @@ def test_a_writer_hears_of_a_loss_that_a_reader_met(server: RedisServer, next_ca
     store.close()
 
 
+def quiet(store: RedisStore) -> bool:
+    """Whether nobody used its connections for so long that they are looked at before the next use."""
+    generation = store._link._generation
+    return generation is not None and generation.is_quiet
+
+
 def test_a_reader_does_not_notice_a_restart_while_it_was_quiet(server: RedisServer) -> None:
-    """What hung up while nobody asked is replaced before it is used."""
+    """What hung up while nobody asked is replaced before it is used; a server looks at markers, too."""
     store = opened(server.url)
     assert version(store, "1") is None
+    assert store.marker(0, "f.1") is None
     server.restart()
-    wait_until(
-        lambda: store._link._generation is not None and store._link._generation.is_quiet, "it is quiet"
-    )
+    wait_until(lambda: quiet(store), "it is quiet")
+    assert store.marker(0, "f.1") is None
     assert version(store, "1") is None
+    store.close()
+
+
+@pytest.mark.parametrize("next_call", ["ping", "mark"])
+def test_who_took_up_and_wrote_nothing_yet_hears_of_it_all_the_same(
+    server: RedisServer, next_call: str
+) -> None:
+    """What it knows of markers is of the server that was: another look at them does not make up for that."""
+    store = opened(server.url)
+    assert store.marker(0, "f.1") is None
+    server.restart()
+    wait_until(lambda: quiet(store), "it is quiet")
+    assert store.marker(0, "g.1") is None
+    with pytest.raises(StoreUnavailable, match="connection to Redis was lost"):
+        store.ping() if next_call == "ping" else store.mark(0, "f.1", {0: 1})
+    assert store.marker(0, "f.1") is None
+    store.mark(0, "f.1", {0: 1})
     store.close()
 
 
