@@ -23,9 +23,10 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from featureflow_cli.compute.cells import NO_CELLS, Cells, concat, sort, with_texts
 from featureflow_cli.compute.codes import NO_TEXTS, Bools, Ints, merge_texts
 from featureflow_cli.compute.records import Octets, before, gather, places, scatter
-from featureflow_cli.compute.state import NO_CELLS, Cells, States, concat, sort, with_texts
+from featureflow_cli.compute.state import States
 from featureflow_cli.compute.views import Key, StateColumn, View
 from featureflow_cli.compute.windows import BEGINNING_US
 from featureflow_cli.errors import FeatureflowError

@@ -44,7 +44,7 @@ class Coded:
     texts: Any = field(default_factory=lambda: NO_TEXTS)
     words: npt.NDArray[np.uint64] | None = None
 
-    def take(self, rows: Ints | Bools) -> "Coded":
+    def take(self, rows: Ints | Bools | slice) -> "Coded":
         words = None if self.words is None else self.words[rows]
         return Coded(self.codes[rows], self.valid[rows], self.texts, words)
 

@@ -26,7 +26,7 @@ class Events:
     operands: tuple[Coded, ...]
     row: Coded | None = None
 
-    def take(self, rows: Ints | Bools) -> "Events":
+    def take(self, rows: Ints | Bools | slice) -> "Events":
         return Events(
             self.entity[rows],
             self.ts[rows],

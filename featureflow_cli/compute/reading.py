@@ -12,10 +12,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from featureflow_cli.compute.answering import Answer, answer, nulls
+from featureflow_cli.compute.cells import Cells
 from featureflow_cli.compute.codes import Bools, Ints
 from featureflow_cli.compute.partials import Keyed, Listed, Partials, Scalars
 from featureflow_cli.compute.ranking import Populations, rank
-from featureflow_cli.compute.state import NEVER_US, Cells, States, moment_of
+from featureflow_cli.compute.state import NEVER_US, States, moment_of
 from featureflow_cli.compute.views import Feature, Key, Merge, StateColumn, View
 from featureflow_cli.compute.windows import Window, grid_point
 

@@ -14,6 +14,18 @@ from typing import Any
 
 import numpy as np
 
+from featureflow_cli.compute.cells import (
+    LISTED,
+    NO_CELLS,
+    Cells,
+    ascending,
+    concat,
+    families,
+    reduced,
+    run_starts,
+    sort,
+    with_texts,
+)
 from featureflow_cli.compute.codes import (
     NO_TEXTS,
     Bools,
@@ -36,25 +48,6 @@ NEVER_US = -(2**63)
 
 
 @dataclass(frozen=True)
-class Cells:
-    """Cells of one state column, sorted by (state, tile, key, value); `key` is 0 where the column has none.
-
-    `value` is an int64, a code, or a double's bits, as the column's merge and lift say.
-    """
-
-    state: Ints
-    tile: Ints
-    key: Ints
-    value: Ints
-
-    def __len__(self) -> int:
-        return len(self.state)
-
-    def take(self, rows: Ints | Bools | slice) -> "Cells":
-        return Cells(self.state[rows], self.tile[rows], self.key[rows], self.value[rows])
-
-
-@dataclass(frozen=True)
 class States:
     """The states of `count` entities of one view; `columns` in the order of `view.columns`."""
 
@@ -70,21 +63,21 @@ class States:
         return newest
 
 
-_NONE = np.empty(0, np.int64)
-NO_CELLS = Cells(_NONE, _NONE, _NONE, _NONE)
-
-
 def empty(view: View, count: int) -> States:
     return States(count, tuple(NO_CELLS for _ in view.columns))
 
 
 def lift(view: View, events: Events, count: int) -> States:
     """The states of `count` entities after exactly these events; `events.entity` indexes them."""
+    events = _in_order(events)
     coded = [*events.operands, *([events.row] if events.row is not None else [])]
     texts, moved = merge_texts([operand.texts for operand in coded])
-    columns = tuple(_lift_column(view, column, events, moved) for column in view.columns)
+    columns = [NO_CELLS] * len(view.columns)
+    for family in families(view.columns):
+        for index, cells in zip(family, _lift_family(view, family, events, moved), strict=True):
+            columns[index] = cells
     with np.errstate(over="ignore", invalid="ignore"):  # a double past its range is null when answered
-        return _settle(view, States(count, columns, texts))
+        return _settle(view, States(count, tuple(columns), texts))
 
 
 def merge(view: View, parts: Sequence[States]) -> States:
@@ -92,17 +85,22 @@ def merge(view: View, parts: Sequence[States]) -> States:
     if len(parts) == 1:
         return parts[0]
     texts, moved = merge_texts([part.texts for part in parts])
-    columns = []
-    for place, column in enumerate(view.columns):
-        cells = [
-            with_texts(part.columns[place], column, codes)
-            if column.is_text and len(part.texts)
-            else part.columns[place]
-            for part, codes in zip(parts, moved, strict=True)
-        ]
-        columns.append(concat(cells))
+    columns = [NO_CELLS] * len(view.columns)
+    for family in families(view.columns):
+        first, *others = (
+            [_recoded(view, index, *each) for each in zip(parts, moved, strict=True)] for index in family
+        )
+        columns[family[0]] = concat(first)
+        for index, cells in zip(family[1:], others, strict=True):
+            columns[index] = columns[family[0]].beside(np.concatenate([part.value for part in cells]))
     with np.errstate(over="ignore", invalid="ignore"):
         return _settle(view, States(parts[0].count, tuple(columns), texts))
+
+
+def _recoded(view: View, index: int, part: States, codes: Ints) -> Cells:
+    """One column of a part, its texts as codes of the joined table."""
+    column, cells = view.columns[index], part.columns[index]
+    return with_texts(cells, column, codes) if column.is_text and len(part.texts) else cells
 
 
 def take(view: View, states: States, chosen: Ints) -> States:
@@ -120,7 +118,20 @@ def take(view: View, states: States, chosen: Ints) -> States:
 # --- lift
 
 
-def _lift_column(view: View, column: StateColumn, events: Events, moved: list[Ints]) -> Cells:
+def _in_order(events: Events) -> Events:
+    """By entity and time: then all but keyed columns need no sorting any more."""
+    if len(events.ts) < 2:
+        return events
+    low, span = int(events.ts.min()), int(np.ptp(events.ts)) + 1
+    if span * (int(events.entity.max()) + 1) >= 2**63:
+        return events.take(np.lexsort((events.ts, events.entity)))
+    order = ascending(events.entity * span + (events.ts - low))
+    return events if order is None else events.take(order)
+
+
+def _lift_family(view: View, family: list[int], events: Events, moved: list[Ints]) -> list[Cells]:
+    """What the events add to columns that stand side by side."""
+    column = view.columns[family[0]]
     rows = np.ones(len(events.ts), np.bool_) if column.mask is None else events.masks[column.mask]
     operand: Coded | None = None
     operand_type: ColumnType | None = None
@@ -131,18 +142,15 @@ def _lift_column(view: View, column: StateColumn, events: Events, moved: list[In
         operand, operand_type, codes = events.row, STRING, moved[-1]
     if operand is not None:
         rows = rows & operand.valid
-    chosen = np.flatnonzero(rows)
+    chosen = slice(None) if rows.all() else np.flatnonzero(rows)
     ts = events.ts[chosen]
     if operand is not None:
         operand = operand.take(chosen)
         if column.is_text:
             operand = Coded(codes[operand.codes], operand.valid, operand.texts, operand.words)
-    return Cells(
-        events.entity[chosen],
-        ts if column.is_tiled else np.full(len(chosen), BEGINNING_US, np.int64),
-        _keys(column.key, operand, operand_type, ts),
-        _values(column, operand, operand_type, ts),
-    )
+    tile = ts if column.is_tiled else np.full(len(ts), BEGINNING_US, np.int64)
+    first = Cells(events.entity[chosen], tile, _keys(column.key, operand, operand_type, ts), ts)
+    return [first.beside(_values(view.columns[index], operand, operand_type, ts)) for index in family]
 
 
 def _keys(key: Key, operand: Coded | None, operand_type: ColumnType | None, ts: Ints) -> Ints:
@@ -182,15 +190,33 @@ def _values(column: StateColumn, operand: Coded | None, operand_type: ColumnType
 def _settle(view: View, states: States) -> States:
     presence = _reduce(view.columns[0], sort(view.columns[0], states.columns[0]), 0)
     newest = States(states.count, (presence,)).newest_us
-    columns: list[Cells] = [presence]
-    while len(columns) < len(view.columns):
-        column, cells = view.columns[len(columns)], states.columns[len(columns)]
-        if column.merge is Merge.MOMENTS:
-            columns.extend(_moments(view, states, newest, len(columns)))
-            continue
-        cells = sort(column, _aged(column, cells, newest))
-        columns.append(_trim(view, column, _reduce(column, cells, column.k), states.texts))
+    columns = [presence] * len(view.columns)
+    for family in families(view.columns)[1:]:
+        for index, cells in zip(family, _settle_family(view, family, states, newest), strict=True):
+            columns[index] = cells
     return States(states.count, tuple(columns), states.texts)
+
+
+def _settle_family(view: View, family: list[int], states: States, newest: Ints) -> list[Cells]:
+    column, cells = view.columns[family[0]], states.columns[family[0]]
+    if len(family) == 1:
+        cells = _reduce(column, sort(column, _aged(column, cells, newest)), column.k)
+        kept = _kept(view, column, cells, states.texts)
+        return [cells if kept is None else cells.take(kept)]
+    ordered = sort(column, _aged(column, cells.beside(np.arange(len(cells))), newest))
+    values = [states.columns[index].value[ordered.value] for index in family]
+    starts = run_starts(ordered, by_key=column.key is not Key.NONE)
+    if len(starts) < len(ordered):
+        if column.merge is Merge.MOMENTS:
+            values = _moments(values, starts)
+        else:
+            merges = [view.columns[index].merge for index in family]
+            values = [reduced(merge, value, starts) for merge, value in zip(merges, values, strict=True)]
+        ordered = ordered.take(starts)
+    kept = _kept(view, column, ordered, states.texts)
+    if kept is not None:
+        ordered, values = ordered.take(kept), [value[kept] for value in values]
+    return [ordered.beside(value) for value in values]
 
 
 def moment_of(column: StateColumn, cells: Cells) -> Ints:
@@ -233,67 +259,21 @@ def _aged(column: StateColumn, cells: Cells, newest: Ints) -> Cells:
     return aged if seen.all() else aged.take(seen)
 
 
-def sort(column: StateColumn, cells: Cells) -> Cells:
-    """By (state, tile, key), and by value where entries of a list may tie."""
-    if len(cells) < 2:
-        return cells
-    major = _composite(cells.state, cells.tile)
-    if column.key is Key.NONE and major is not None:
-        if (major[1:] >= major[:-1]).all():
-            return cells
-        return cells.take(np.argsort(major, kind="stable"))
-    majors = (cells.tile, cells.state) if major is None else (major,)
-    if column.key is Key.NONE:
-        return cells.take(np.lexsort(majors))
-    key = cells.key.view(np.uint64) if column.key is Key.HASH else cells.key
-    minors = (cells.value, key) if column.merge in {Merge.NEWEST, Merge.OLDEST} else (key,)
-    return cells.take(np.lexsort((*minors, *majors)))
-
-
-def _composite(state: Ints, tile: Ints) -> Ints | None:
-    """One int64 that orders as (state, tile) does, where the ranges fit."""
-    timed = tile != BEGINNING_US
-    if not timed.any():
-        return state
-    low, high = int(tile[timed].min()), int(tile[timed].max())
-    unit = int(np.gcd.reduce(tile[timed][:64] - low)) or 1
-    if unit > 1 and ((tile[timed] - low) % unit).any():
-        unit = 1
-    span = (high - low) // unit + 2
-    if span * (int(state.max()) + 1) >= 2**62:
-        return None
-    return state * span + np.where(timed, (tile - low) // unit + 1, 0)
-
-
-def _starts(cells: Cells, *, by_key: bool) -> Ints:
-    """First row of each run of cells of one (state, tile[, key])."""
-    if not len(cells):
-        return np.empty(0, np.int64)
-    fresh = (cells.state[1:] != cells.state[:-1]) | (cells.tile[1:] != cells.tile[:-1])
-    if by_key:
-        fresh |= cells.key[1:] != cells.key[:-1]
-    return np.flatnonzero(np.concatenate([[True], fresh]))
-
-
 def _reduce(column: StateColumn, cells: Cells, k: int) -> Cells:
     """Sorted cells with equal ones made one, by the column's kind of merge."""
-    if column.merge in {Merge.NEWEST, Merge.OLDEST}:
+    if column.merge in LISTED:
         return _keep_k(column, cells, k)
     if column.merge is Merge.DECAY:
         return _decay(column, cells)
-    starts = _starts(cells, by_key=column.key is not Key.NONE)
+    starts = run_starts(cells, by_key=column.key is not Key.NONE)
     if len(starts) == len(cells):
         return cells
-    if column.merge is Merge.FSUM:
-        value = np.add.reduceat(cells.value.view(np.float64), starts).view(np.int64)
-    else:
-        ufunc = {Merge.SUM: np.add, Merge.MIN: np.minimum, Merge.MAX: np.maximum}[column.merge]
-        value = ufunc.reduceat(cells.value, starts)
+    value = reduced(column.merge, cells.value, starts)
     return Cells(cells.state[starts], cells.tile[starts], cells.key[starts], value)
 
 
 def _keep_k(column: StateColumn, cells: Cells, k: int) -> Cells:
-    starts = _starts(cells, by_key=False)
+    starts = run_starts(cells, by_key=False)
     lengths = np.diff(np.append(starts, len(cells)))
     if not len(lengths) or lengths.max() <= k:
         return cells
@@ -305,7 +285,7 @@ def _keep_k(column: StateColumn, cells: Cells, k: int) -> Cells:
 
 def _decay(column: StateColumn, cells: Cells) -> Cells:
     """One cell a state: the reference time is its newest event, the sum is scaled to it."""
-    starts = _starts(cells, by_key=False)
+    starts = run_starts(cells, by_key=False)
     if len(starts) == len(cells):
         return cells
     lengths = np.diff(np.append(starts, len(cells)))
@@ -316,39 +296,26 @@ def _decay(column: StateColumn, cells: Cells) -> Cells:
     return Cells(cells.state[starts], cells.tile[starts], reference, value)
 
 
-def _moments(view: View, states: States, newest: Ints, first: int) -> list[Cells]:
-    """The columns n, mean and M2 together, by the pairwise update of Chan, Golub and LeVeque (1979).
-
-    Their cells stand side by side: the same (state, tile) in the same order in all three.
-    """
-    column = view.columns[first]
-    count, mean, squares = states.columns[first : first + 3]
-    place = np.arange(len(count))
-    order = sort(column, _aged(column, Cells(count.state, count.tile, count.key, place), newest))
-    n, m, m2 = (
-        count.value[order.value],
-        mean.value.view(np.float64)[order.value],
-        squares.value.view(np.float64)[order.value],
-    )
-    starts = _starts(order, by_key=False)
-    if len(starts) < len(order):
-        lengths = np.diff(np.append(starts, len(order)))
-        total = np.add.reduceat(n, starts)
-        pivot = np.repeat(m[starts], lengths)
-        middle = m[starts] + np.add.reduceat(n * (m - pivot), starts) / total
-        spread = np.add.reduceat(m2 + n * (m - np.repeat(middle, lengths)) ** 2, starts)
-        n, m, m2 = total, middle, spread
-    state, tile, key = order.state[starts], order.tile[starts], np.zeros(len(starts), np.int64)
-    return [Cells(state, tile, key, part) for part in (n, m.view(np.int64), m2.view(np.int64))]
+def _moments(values: list[Ints], starts: Ints) -> list[Ints]:
+    """n, mean and M2 of each run, by the pairwise update of Chan, Golub and LeVeque (1979)."""
+    n, m, m2 = values[0], values[1].view(np.float64), values[2].view(np.float64)
+    lengths = np.diff(np.append(starts, len(n)))
+    total = np.add.reduceat(n, starts)
+    middle = m[starts] + np.add.reduceat(n * (m - np.repeat(m[starts], lengths)), starts) / total
+    spread = np.add.reduceat(m2 + n * (m - np.repeat(middle, lengths)) ** 2, starts)
+    return [total, middle.view(np.int64), spread.view(np.int64)]
 
 
 # --- max_keys
 
 
-def _trim(view: View, column: StateColumn, cells: Cells, texts: Any) -> Cells:
-    """Drop a key when max_keys + 1 smaller hashes were seen in its tile or later (design.md 1.13)."""
+def _kept(view: View, column: StateColumn, cells: Cells, texts: Any) -> Bools | None:
+    """All but keys of which max_keys + 1 smaller hashes were seen in their tile or later (design.md 1.13).
+
+    None: all.
+    """
     if not column.max_keys or len(cells) <= column.max_keys + 1:
-        return cells
+        return None
     held = np.bincount(cells.state)
     kept = np.ones(len(cells), np.bool_)
     for state in np.flatnonzero(held > column.max_keys + 1):
@@ -362,7 +329,7 @@ def _trim(view: View, column: StateColumn, cells: Cells, texts: Any) -> Cells:
             known = uncode(part.key, np.ones(len(part), np.bool_), view.operands[column.operand].type, texts)
             hashes = key_hash(known)
         kept[low:high] = _among_smallest(moment, hashes, column.max_keys + 1)
-    return cells if kept.all() else cells.take(kept)
+    return None if kept.all() else kept
 
 
 def _among_smallest(moment: Ints, hashes: Any, limit: int) -> Bools:
@@ -381,17 +348,3 @@ def _among_smallest(moment: Ints, hashes: Any, limit: int) -> Bools:
         smallest = np.unique(np.concatenate([smallest, hashes[rows]]))[:limit]
         kept[rows] = hashes[rows] <= smallest[-1] if len(smallest) == limit else True
     return kept
-
-
-def with_texts(cells: Cells, column: StateColumn, codes: Ints) -> Cells:
-    if column.key is Key.CODE:
-        return Cells(cells.state, cells.tile, codes[cells.key], cells.value)
-    return Cells(cells.state, cells.tile, cells.key, codes[cells.value])
-
-
-def concat(parts: Sequence[Cells]) -> Cells:
-    filled = [part for part in parts if len(part)]
-    if len(filled) == 1:
-        return filled[0]
-    fields = ("state", "tile", "key", "value")
-    return Cells(*(np.concatenate([getattr(part, name) for part in parts]) for name in fields))

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from featureflow_cli.compute import codec
-from featureflow_cli.compute.state import Cells
+from featureflow_cli.compute.cells import Cells
 from featureflow_cli.compute.views import Key, Merge
 from featureflow_cli.evaluate.project import Project, open_project
 from featureflow_cli.online.store import Write
