@@ -54,8 +54,9 @@ def parse(url: str) -> RedisUrl:
     """BadUrl says what is wrong with it."""
     found = _URL.fullmatch(url)
     if found is None or found["scheme"] not in _SCHEMES:
-        scheme = url.partition("://")[0] if "://" in url else ""
-        what = f"'{scheme}' is not a way to Redis" if scheme else "this is not the URL of a Redis"
+        scheme, colon, _ = url.partition("://")
+        is_foreign = colon and scheme not in _SCHEMES
+        what = f"'{scheme}' is not a way to Redis" if is_foreign else "this is not the URL of a Redis"
         raise BadUrl(what, "write redis://HOST:PORT/DB, or rediss:// for TLS (a password percent-encoded)")
     is_sentinel = found["scheme"].endswith("+sentinel")
     parts = [unquote(part) for part in (found["path"] or "").split("/")[1:]]

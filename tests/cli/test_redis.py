@@ -1,0 +1,44 @@
+"""`doctor` and `status` of a project whose states are in Redis."""
+
+import json
+
+import pytest
+
+from tests.cli.projects import Bank
+from tests.services.redis import redis_server
+
+pytestmark = pytest.mark.service("redis")
+
+
+def online(bank: Bank) -> tuple[str, str]:
+    """The health of the online store, and what is said of it."""
+    findings = json.loads(bank("doctor", "--json").stdout)["findings"]
+    (finding,) = [each for each in findings if each["check"] == "online store"]
+    return finding["health"], f"{finding['what']} {finding['hint']}"
+
+
+def test_doctor_recommends_and_warns_and_fails(bank: Bank) -> None:
+    with redis_server(user="shop", password="hunter2") as server:
+        settings = f"online_store: {{type: redis, url: '{server.url}'}}\n"
+        file = bank.root / "feature_store.yaml"
+        file.write_text(file.read_text() + settings)
+        health, said = online(bank)
+        assert health == "warning"
+        assert "hash-max-listpack-value is 64; with 1024" in said
+        with server.client() as client:
+            client.config_set("hash-max-listpack-value", 1024)
+        assert online(bank) == ("ok", f"redis://127.0.0.1:{server.port}/0 answers, holds 0 B ")
+        with server.client() as client:
+            client.config_set("maxmemory-policy", "allkeys-lru")
+        health, said = online(bank)
+        assert health == "failed"
+        assert "may evict" in said
+        bank("apply", "-y")
+        server.stop()
+        health, said = online(bank)
+        assert health == "failed"
+        assert f"redis://127.0.0.1:{server.port}/0" in said
+        for command in ("doctor", "status"):
+            done = bank(command)
+            assert "hunter2" not in done.stdout + done.stderr
+        assert bank("status").code == 4
