@@ -1,0 +1,141 @@
+"""A project that streams from a topic: what the log and the states hold, and what is refused."""
+
+import json
+import threading
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import pytest
+from confluent_kafka import Producer, TopicPartition
+
+from featureflow_cli.apply.execute import execute
+from featureflow_cli.errors import FeatureflowError
+from featureflow_cli.evaluate.project import Project, open_project
+from featureflow_cli.offline.letters import DeadLetters
+from featureflow_cli.stream.progress import StreamReport
+from featureflow_cli.stream.run import run
+from featureflow_cli.times import system_clock
+from tests.integration.stream.repo import assert_online_is_the_log, positions
+from tests.integration.stream.world import FEATURES_YAML, STORE_YAML
+from tests.services.kafka import Kafka
+
+FILES = 'files: {path: "events/*.ndjson"}'
+SECRET = "hunter2"
+
+
+def shop(
+    folder: Path, topic: str, bootstrap: str, config: str = "", environ: Mapping[str, str] | None = None
+) -> Project:
+    kafka = f'kafka: {{topic: {topic}, bootstrap_servers: "{bootstrap}", config: {{{config}}}}}'
+    (folder / "features").mkdir()
+    (folder / "feature_store.yaml").write_text(STORE_YAML)
+    (folder / "features" / "all.yaml").write_text(FEATURES_YAML.replace(FILES, kafka))
+    project = open_project(folder, None, environ or {}, system_clock)
+    execute(project, project.plan(), applied_by="test", report=lambda line: None)
+    return open_project(folder, None, environ or {}, system_clock)
+
+
+def streamed(project: Project, *, skip_lost: bool = False) -> StreamReport:
+    again = open_project(project.root, None, project.environ, system_clock)
+    try:
+        return run(again, once=True, stop=threading.Event(), skip_lost=skip_lost)
+    finally:
+        again.online.close()
+
+
+def put(kafka: Kafka, topic: str, partition: int, numbers: Sequence[int]) -> None:
+    producer = Producer({"bootstrap.servers": kafka.bootstrap})
+    for number in numbers:
+        event = {
+            "event_id": f"e{number}",
+            "user_id": number % 3,
+            "at": f"2026-01-01T00:00:{number % 60:02d}Z",
+        }
+        producer.produce(topic, json.dumps(event).encode(), partition=partition)
+    assert producer.flush(30) == 0
+
+
+def delete_below(kafka: Kafka, topic: str, partition: int, offset: int) -> None:
+    for done in kafka.admin.delete_records([TopicPartition(topic, partition, offset)]).values():
+        done.result(30)
+
+
+def test_events_come_once_from_wherever_the_log_ends(tmp_path: Path, kafka: Kafka) -> None:
+    topic = kafka.topic(2)
+    project = shop(tmp_path, topic, kafka.bootstrap)
+    put(kafka, topic, 0, range(5))
+    put(kafka, topic, 1, range(5, 8))
+    producer = Producer({"bootstrap.servers": kafka.bootstrap})
+    for rubbish in (b"{", None):
+        producer.produce(topic, rubbish, key=b"k", partition=0)
+    producer.flush(30)
+    (report,) = streamed(project).sources
+    assert (report.accepted, sum(report.letters.values())) == (8, 2)
+    kafka.add_partitions(topic, 3)
+    put(kafka, topic, 0, [4, 8])  # the first of them was delivered twice
+    put(kafka, topic, 2, [9])
+    (report,) = streamed(project).sources
+    assert (report.accepted, report.duplicates) == (2, 1)
+    assert positions(project, "events") == [
+        *((0, offset) for offset in (0, 1, 2, 3, 4, 8)),
+        *((1, offset) for offset in range(3)),
+        (2, 0),
+    ]
+    assert_online_is_the_log(project)
+    letters = DeadLetters(project.letters_path).read(source="events")
+    assert sorted(letters.column("payload").to_pylist()) == [b"", b"{"]
+
+
+def test_events_that_are_gone_end_the_stream_unless_they_are_to_be_skipped(
+    tmp_path: Path, kafka: Kafka
+) -> None:
+    topic = kafka.topic(1)
+    project = shop(tmp_path, topic, kafka.bootstrap)
+    put(kafka, topic, 0, range(3))
+    streamed(project)
+    put(kafka, topic, 0, range(3, 9))
+    delete_below(kafka, topic, 0, 7)
+    with pytest.raises(FeatureflowError, match=r"events 3 to 6 of partition 0 are gone") as caught:
+        streamed(project)
+    assert "--skip-lost" in caught.value.hint
+    streamed(project, skip_lost=True)
+    assert [offset for _, offset in positions(project, "events")] == [0, 1, 2, 7, 8]
+
+
+def test_what_was_deleted_after_it_was_streamed_is_no_loss(tmp_path: Path, kafka: Kafka) -> None:
+    topic = kafka.topic(1)
+    project = shop(tmp_path, topic, kafka.bootstrap)
+    put(kafka, topic, 0, range(3))
+    streamed(project)
+    delete_below(kafka, topic, 0, 3)
+    put(kafka, topic, 0, [3])
+    assert [report.accepted for report in streamed(project).sources] == [1]
+
+
+def test_a_topic_made_anew_under_its_name_is_refused(tmp_path: Path, kafka: Kafka) -> None:
+    topic = kafka.topic(1)
+    project = shop(tmp_path, topic, kafka.bootstrap)
+    put(kafka, topic, 0, range(3))
+    streamed(project)
+    kafka.delete(topic)
+    kafka.topic(1, name=topic)
+    put(kafka, topic, 0, range(100, 110))
+    with pytest.raises(FeatureflowError, match=f"topic '{topic}' is not the one that source 'events'"):
+        streamed(project)
+    assert [offset for _, offset in positions(project, "events")] == [0, 1, 2]
+
+
+def test_a_secret_is_kept_nowhere(tmp_path: Path, kafka: Kafka) -> None:
+    topic = kafka.topic(1)
+    put(kafka, topic, 0, range(3))
+    login = 'sasl.mechanism: PLAIN, sasl.username: shop, sasl.password: "${env:PW}"'  # unused without SASL
+    project = shop(tmp_path, topic, kafka.bootstrap, login, {"PW": SECRET})
+    assert [report.accepted for report in streamed(project).sources] == [3]
+    told = (project.plan(), project.repo, project.written, project.applied, project.registry.history())
+    assert not [each for each in told if SECRET in repr(each)]
+    kept = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert [path.name for path in sorted(kept) if b"${env:PW}" in path.read_bytes()] == [
+        "all.yaml",
+        "registry.db",
+    ]
+    assert not [path for path in kept if SECRET.encode() in path.read_bytes()]
