@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Mapping, Sequence
 
-from featureflow_cli.errors import FeatureflowError
+from featureflow_cli.errors import FeatureflowError, StoreUnavailable
 from featureflow_cli.sources.batches import RawBatch
 from featureflow_cli.sources.kafka import consumer_config, group_id
 from featureflow_cli.sources.kafka_admin import Admin
@@ -62,10 +62,7 @@ class TopicIntake:
         finally:
             lost = self._known - self._consumer.held
             self._known -= lost
-        held = frozenset(self._consumer.held)
-        if held != self._known or (held and time.monotonic() - self._checked_s > CHECK_S):
-            self._check_topic()
-            self._known = held
+        self._look_at_topic(has_news=bool(found))
         return found
 
     def drained(self, positions: Mapping[int, int]) -> bool:
@@ -100,6 +97,19 @@ class TopicIntake:
 
     def _on_revoke(self, partitions: Sequence[int]) -> None:
         self._revoke(partitions)
+
+    def _look_at_topic(self, has_news: bool) -> None:
+        """Before partitions are named as held, and every CHECK_S; what answers otherwise may be late with that."""
+        held = frozenset(self._consumer.held)
+        if held != self._known:
+            self._check_topic()
+            self._known = held
+        elif held and time.monotonic() - self._checked_s > CHECK_S:
+            try:
+                self._check_topic()
+            except StoreUnavailable:
+                if not has_news:
+                    raise
 
     def _check_topic(self) -> None:
         """FeatureflowError where the name is another topic's by now: its offsets mean other events."""
