@@ -134,6 +134,17 @@ def ask(connection: Connection, *words: str | bytes | int) -> Reply:
     return connection.read_response()
 
 
+def require_master(connection: Connection) -> None:
+    """Raises one of ERRORS where the sentinels named one that is a replica by now."""
+    try:
+        (role, *_) = ask(connection, "ROLE")
+    except Refused:  # then its writes will tell
+        return
+    if role != b"master":
+        what = "by its ROLE"
+        raise errors.ReadOnlyError(what)
+
+
 def is_closed(connection: Connection) -> bool:
     """Whether the other side has hung up on a connection that waits for nothing."""
     try:

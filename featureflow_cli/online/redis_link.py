@@ -29,6 +29,7 @@ from featureflow_cli.online.redis_connections import (
     connect,
     explained,
     is_closed,
+    require_master,
     unavailable,
 )
 from featureflow_cli.online.redis_shards import Shards, find
@@ -158,6 +159,8 @@ class Talk:
                 connection = waiting.pop()
             except IndexError:
                 connection = connect(self._access, endpoint, self._access.url.db)
+                if self._access.url.service is not None:
+                    require_master(connection)
             self._taken[shard] = connection
         return connection
 

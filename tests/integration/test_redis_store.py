@@ -200,6 +200,31 @@ def test_a_failover_is_a_loss_and_what_was_replicated_is_found_at_the_new_master
         store.close()
 
 
+def test_a_replica_that_the_sentinels_name_is_not_read_and_they_are_asked_again() -> None:
+    with redis_sentinel() as set_up:
+        store = opened(f"redis+sentinel://127.0.0.1:{set_up.sentinel.port}/{set_up.name}/0", timeout="1s")
+        with set_up.master.client() as client, set_up.sentinel.client() as sentinel:
+            sentinel.execute_command("SENTINEL REMOVE", set_up.name)
+            sentinel.execute_command("SENTINEL MONITOR", set_up.name, "127.0.0.1", set_up.replica.port, 1)
+            with pytest.raises(StoreUnavailable, match="a replica now"):
+                store.read("user", ["1"], ["f.1"])
+            sentinel.execute_command("SENTINEL REMOVE", set_up.name)
+            sentinel.execute_command("SENTINEL MONITOR", set_up.name, "127.0.0.1", set_up.master.port, 1)
+            assert client.ping()
+            write(store, "1")
+        store.close()
+
+
+def test_unknown_or_absent_sentinels_are_told() -> None:
+    with redis_sentinel() as set_up:
+        place = f"redis+sentinel://127.0.0.1:{set_up.sentinel.port}"
+        with pytest.raises(StoreUnavailable, match="know no master 'other'"):
+            opened(f"{place}/other").ping()
+        set_up.sentinel.kill()
+        with pytest.raises(StoreUnavailable, match=r"sentinel 127\.0\.0\.1"):
+            opened(f"{place}/{set_up.name}").ping()
+
+
 def _answers(store: RedisStore) -> bool:
     try:
         store.ping()
