@@ -1,8 +1,10 @@
 """What brokers know of topics and groups, asked through one short-lived client; and how topics come to be.
 
-Every question is answered within ANSWER_S or ends in StoreUnavailable; librdkafka itself would go on for ever.
+Every question is answered within ANSWER_S or ends in StoreUnavailable, sooner where connections are refused;
+librdkafka itself would go on for ever.
 """
 
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -29,6 +31,8 @@ from featureflow_cli.spec.models import KafkaStream
 from featureflow_cli.times import MILLISECOND_US
 
 ANSWER_S = 8.0
+PATIENCE_S, LOOK_S = 3.0, 0.1
+"""How long an answer is waited for once connections fail, and how often that is looked at."""
 _BY_THE_BROKER = -1  # as many replicas as the brokers give a topic by default
 _ABSENT = {KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC}
 _UNSEEN = {
@@ -91,12 +95,14 @@ class Admin:
         new = NewTopic(name, partitions, _BY_THE_BROKER, config=settings)
         asked = self._ask(lambda: self._client.create_topics([new], **self._time))
         self._answer(asked[name], {KafkaError.TOPIC_ALREADY_EXISTS})
+        self._wait_for(name, 1)
 
     def grow(self, name: str, partitions: int) -> None:
         """The topic has at least so many partitions afterwards."""
         new = NewPartitions(name, partitions)
         asked = self._ask(lambda: self._client.create_partitions([new], **self._time))
         self._answer(asked[name], {KafkaError.INVALID_PARTITIONS})  # somebody else was as quick
+        self._wait_for(name, partitions)
 
     def offsets(self, name: str, partitions: int) -> dict[int, tuple[int, int]]:
         """Per partition the offset of its first event and one past its last; open transactions do not count."""
@@ -126,6 +132,12 @@ class Admin:
             if topic is not None
         }
 
+    def _wait_for(self, name: str, partitions: int) -> None:
+        """Until the brokers tell of so many partitions: a moment after they were made."""
+        until_s = time.monotonic() + ANSWER_S
+        while self._found([name]).get(name, ("", 0))[1] < partitions and time.monotonic() < until_s:
+            time.sleep(LOOK_S)
+
     def _offsets(self, places: Sequence[TopicPartition], spec: OffsetSpec) -> dict[int, int]:
         question = dict.fromkeys(places, spec)
         level = IsolationLevel.READ_COMMITTED
@@ -145,6 +157,9 @@ class Admin:
         }
 
     def _ask(self, question: Callable[[], Mapping[Any, Any]]) -> Mapping[Any, Any]:
+        self._client.poll(0)  # what was heard before is over
+        self._trouble.clear()
+        self._asked_s = time.monotonic()
         try:
             return question()
         except KafkaException as err:
@@ -152,14 +167,20 @@ class Admin:
 
     def _answer(self, future: Any, expected: frozenset[int] | set[int] = frozenset()) -> Any:
         """The future's result; None where it ended in one of the expected codes."""
-        try:
-            return future.result()
-        except KafkaException as err:
-            if err.args[0].code() in expected:
-                return None
-            self._client.poll(0)  # what its connections said: a wrong password is only seen to take time
-            is_late = err.args[0].code() == KafkaError._TIMED_OUT and self._trouble.error is not None
-            raise explained(self._trouble.error if is_late else err, self._kafka, self._config) from None
+        while True:
+            try:
+                return future.result(LOOK_S)
+            except TimeoutError:
+                self._client.poll(0)  # it may hear why there is no answer
+                if self._trouble.error is not None and time.monotonic() - self._asked_s > PATIENCE_S:
+                    raise explained(self._trouble.error, self._kafka, self._config) from None
+            except KafkaException as err:
+                code = err.args[0].code()
+                if code in expected:
+                    return None
+                self._client.poll(0)  # what its connections said: a wrong password is only seen to take time
+                is_late = code == KafkaError._TIMED_OUT and self._trouble.error is not None
+                raise explained(self._trouble.error if is_late else err, self._kafka, self._config) from None
 
 
 def _number(text: str | None) -> int | None:

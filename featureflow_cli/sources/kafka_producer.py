@@ -12,6 +12,7 @@ from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from featureflow_cli.sources.kafka import Config, client_config, explained, opened
 from featureflow_cli.spec.models import KafkaStream
+from featureflow_cli.times import format_timestamp
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -160,13 +161,10 @@ class LetterTopic:
 
 
 def letter_headers(row: Mapping[str, object]) -> list[tuple[str, bytes]]:
-    """Where a letter came from, why it is one, and when its source recorded it (RFC 3339)."""
-    texts = {name: str(row[name]) for name in ("source", "partition", "offset", "reason", "detail")}
-    recorded_us = row["recorded_at"]
-    return [
-        *((name, text.encode()) for name, text in texts.items()),
-        ("recorded_at", str(recorded_us).encode()),
-    ]
+    """Where a letter came from, why it is one, and when its source recorded it (RFC 3339), as text."""
+    texts = [(name, str(row[name])) for name in ("source", "partition", "offset", "reason", "detail")]
+    texts.append(("recorded_at", format_timestamp(int(str(row["recorded_at"])))))
+    return [(name, text.encode()) for name, text in texts]
 
 
 _TOO_LARGE = KafkaError.MSG_SIZE_TOO_LARGE
