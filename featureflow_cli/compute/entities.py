@@ -18,16 +18,22 @@ def dense(keys: list[Any], types: list[ColumnType]) -> tuple[Ints, list[Any]]:
 
     `keys` holds one Arrow array per join key, without nulls.
     """
-    combined: Ints | None = None
+    combined = np.zeros(len(keys[0]), np.int64)
     for array, column_type in zip(keys, types, strict=True):
-        codes = code(array, column_type).codes
-        distinct, index = np.unique(codes, return_inverse=True)
-        combined = index if combined is None else combined * len(distinct) + index
-        if combined is not index:
-            _, combined = np.unique(combined, return_inverse=True)
-    assert combined is not None
-    _, first, index = np.unique(combined, return_index=True, return_inverse=True)
-    return index.astype(np.int64), [_array(array).take(pa.array(first)) for array in keys]
+        index, count = _compact(code(array, column_type).codes)
+        combined = index if len(keys) == 1 else _compact(combined * count + index)[0]
+    first = np.empty(int(combined.max(initial=-1)) + 1, np.int64)
+    first[combined[::-1]] = np.arange(len(combined))[::-1]  # of equal ones the last assignment stays
+    return combined, [_array(array).take(pa.array(first)) for array in keys]
+
+
+def _compact(codes: Ints) -> tuple[Ints, int]:
+    """(the rank of each code among the distinct ones, how many these are); by hashing, at a third of a sort."""
+    encoded = pa.array(codes).dictionary_encode()
+    distinct = encoded.dictionary.to_numpy()
+    rank = np.empty(len(distinct), np.int64)
+    rank[np.argsort(distinct)] = np.arange(len(distinct))
+    return rank[encoded.indices.to_numpy()], len(distinct)
 
 
 def entity_ids(keys: list[Any]) -> list[str]:

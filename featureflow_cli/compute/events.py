@@ -1,9 +1,11 @@
 """Projected events: what a view sees of a batch of its source's rows, columnar."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.compute as pc
 
 from featureflow_cli.compute.codes import Bools, Coded, Ints, code
@@ -38,11 +40,27 @@ class Events:
 
 def from_projection(view: View, projected: Any) -> tuple[Events, list[str]]:
     """Events and their entities' ids, from an Arrow table that `projection_sql(view, …)` yielded."""
-    keys = [projected.column(f"k{place}") for place in range(len(view.join_keys))]
-    if len(projected) == 0:
-        return columns_of(view, projected, np.empty(0, np.int64)), []
-    entity, distinct = dense(keys, [key.type for key in view.join_keys])
-    return columns_of(view, projected, entity), entity_ids(distinct)
+    (entity,), ids = numbered([(view, projected)])
+    return columns_of(view, projected, entity), ids
+
+
+def numbered(projections: Sequence[tuple[View, Any]]) -> tuple[list[Ints], list[str]]:
+    """(the entity of each row of each projection, the entities' ids): views of one entity, numbered together."""
+    types = [key.type for key in projections[0][0].join_keys]
+    several = [[rows.column(f"k{place}") for place in range(len(types))] for _, rows in projections]
+    distinct = [
+        keys for at, keys in enumerate(several) if keys not in several[:at]
+    ]  # often they see the same rows
+    counts = [len(keys[0]) for keys in distinct]
+    if not any(counts):
+        return [np.empty(0, np.int64) for _ in projections], []
+    together = [
+        pa.chunked_array([chunk for column in columns for chunk in column.chunks])
+        for columns in zip(*distinct, strict=True)
+    ]
+    entity, keys = dense(together, types)
+    parts = np.split(entity, np.cumsum(counts)[:-1])
+    return [parts[distinct.index(keys_)] for keys_ in several], entity_ids(keys)
 
 
 def columns_of(view: View, projected: Any, entity: Ints) -> Events:

@@ -79,7 +79,7 @@ def read(messages: Sequence[bytes], source: Source) -> tuple[list[Part], list[Br
                 continue
             part, refused_again, aside = _read_block(messages, alike, kinds, source)
             parts += part
-            left += refused_again + aside
+            left += [*refused_again, *aside]
             if part and 2 * len(alike) > stop - start:
                 likely = kinds
         if left:

@@ -7,8 +7,7 @@ overlap]; whoever loses the race reads again, and drops again. So a batch may co
 time.
 """
 
-from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -24,11 +23,16 @@ from featureflow_cli.stream.resident import Resident
 from featureflow_cli.times import Clock
 
 WRITES_AT_ONCE = 20_000
+NEVER_US, FOREVER_US = -(2**63), 2**63 - 1
+"""When a hash expires that is not written, and one that never does."""
 
 
 @dataclass(frozen=True)
 class Seen:
-    """What one view sees of a batch. `events.entity` indexes `ids`; where each event comes from stands beside."""
+    """What one view sees of a batch; where each event comes from stands beside.
+
+    `events.entity` indexes `ids`: all entities of that name in the batch, the same for each of their views.
+    """
 
     kept: Kept
     events: Events
@@ -37,18 +41,25 @@ class Seen:
     offsets: Ints
 
     def of(self, chosen: Ints) -> "Seen":
-        """What it sees of the chosen entities, renumbered in that order."""
+        """What it sees of the chosen entities (in ascending order), renumbered in that order."""
         if len(chosen) == len(self.ids):
             return self
         renumbered = np.full(len(self.ids), -1, np.int64)
         renumbered[chosen] = np.arange(len(chosen))
-        mine = self.take(renumbered[self.events.entity] >= 0, [self.ids[at] for at in chosen.tolist()])
-        return replace(mine, events=replace(mine.events, entity=renumbered[mine.events.entity]))
+        mine = self.take(renumbered[self.events.entity] >= 0)
+        ids = [self.ids[at] for at in chosen.tolist()]
+        return replace(mine, ids=ids, events=replace(mine.events, entity=renumbered[mine.events.entity]))
 
-    def take(self, rows: Bools, ids: Sequence[str]) -> "Seen":
+    def take(self, rows: Bools) -> "Seen":
+        chosen = np.flatnonzero(rows)
         return Seen(
-            self.kept, self.events.take(np.flatnonzero(rows)), ids, self.partitions[rows], self.offsets[rows]
+            self.kept, self.events.take(chosen), self.ids, self.partitions[chosen], self.offsets[chosen]
         )
+
+    @property
+    def entities(self) -> Ints:
+        """The entities that it has events of, in ascending order."""
+        return np.flatnonzero(np.bincount(self.events.entity, minlength=len(self.ids)))
 
 
 @dataclass(frozen=True)
@@ -69,110 +80,111 @@ def write_states(
     store: OnlineStore, resident: Resident, seen: Sequence[Seen], spans: Spans, clock: Clock
 ) -> Written:
     """Merge what the views of one entity see into its hashes, until the store has acknowledged all of it."""
-    ids = sorted({id for view in seen for id in view.ids})
-    place = {id: number for number, id in enumerate(ids)}
-    places = [np.array([place[id] for id in view.ids], np.int64) for view in seen]
-    todo = np.ones(len(ids), np.bool_)
     written = Written()
-    while todo.any():
-        chosen = np.flatnonzero(todo).tolist()
-        held = resident.fetch(store, [ids[at] for at in chosen])
-        attempt = _Attempt(dict(zip(chosen, held, strict=True)), resident.fields, spans, clock())
-        for view, at in zip(seen, places, strict=True):
-            attempt.merge(view, at, np.flatnonzero(todo[at]))
-        changed, writes = attempt.writes(ids)
-        applied = _send(store, resident, writes, [attempt.held[at] for at in changed])
-        todo[:] = False
-        todo[[at for at, taken in zip(changed, applied, strict=True) if not taken]] = True
-        lost = int(todo.sum())
-        written += Written(len(writes) - lost, lost, attempt.covered)
+    left = np.unique(np.concatenate([view.entities for view in seen])) if seen else np.empty(0, np.int64)
+    while len(left):
+        views = [view.of(left) for view in seen]
+        ids = views[0].ids
+        held = resident.fetch(store, ids)
+        merged = [_merge(view, held, resident.fields, spans) for view in views]
+        changed, writes = _writes(ids, held, [each for each in merged if len(each.places)], clock())
+        applied = _send(store, resident, writes, [held[at] for at in changed.tolist()])
+        left = left[changed[~applied]]
+        covered = sum(each.covered for each in merged)
+        written += Written(int(applied.sum()), len(left), covered)
     return written
 
 
-class _Attempt:
-    """One try: the hashes as they were `held`, by place, and the new blobs that are computed from them."""
+@dataclass(frozen=True)
+class _Merged:
+    """New states of one view, of the entities at `places`; `covered` events were known to them already."""
 
-    def __init__(self, held: Mapping[int, Held], fields: Sequence[str], spans: Spans, now_us: int) -> None:
-        self.held = held
-        self.covered = 0
-        self._fields = fields
-        self._spans = spans
-        self._now_us = now_us
-        self._blobs: dict[int, dict[str, bytes]] = defaultdict(dict)
-        self._newest_us: dict[int, dict[str, int]] = defaultdict(dict)
-        self._expires_us: dict[int, int | None] = {}
-
-    def merge(self, view: Seen, places: Ints, chosen: Ints) -> None:
-        """Merge the view's events of its `chosen` entities; `places` are those of all its entities."""
-        kept, column = view.kept, self._fields.index(view.kept.field)
-        view, at = view.of(chosen), places[chosen]
-        base, ends = codec.decode(kept.view, [self.held[place].blobs[column] for place in at.tolist()])
-        fresh = view.offsets >= covered_ends(kept, ends, view)
-        if not fresh.all():
-            self.covered += int(len(fresh) - fresh.sum())
-            view = view.take(fresh, view.ids)
-        changed = np.unique(view.events.entity)
-        if not len(changed):
-            return
-        merged = state.merge(kept.view, [base, state.lift(kept.view, view.events, len(at))])
-        ends = raised(ends, view, self._spans)
-        if len(changed) < len(at):
-            merged, ends = state.take(kept.view, merged, changed), _take_ends(ends, changed, len(at))
-        self._note(kept, at[changed].tolist(), codec.encode(kept.view, merged, ends), merged.newest_us)
-
-    def _note(self, kept: Kept, places: list[int], blobs: list[bytes], newest_us: Ints) -> None:
-        expiries = expires_us(kept.view, newest_us, self._now_us)
-        until = [None] * len(blobs) if expiries is None else expiries.tolist()
-        for place, blob, moment, expiry in zip(places, blobs, newest_us.tolist(), until, strict=True):
-            self._blobs[place][kept.field] = blob
-            self._newest_us[place][kept.field] = moment
-            before = self._expires_us.get(place, expiry)
-            self._expires_us[place] = None if before is None or expiry is None else max(before, expiry)
-
-    def writes(self, ids: Sequence[str]) -> tuple[list[int], list[Write]]:
-        """The places of the hashes that change, and their writes."""
-        changed = sorted(self._blobs)
-        return changed, [
-            Write(
-                ids[at],
-                self.held[at].version,
-                version,
-                self._blobs[at],
-                self._newest_us[at],
-                self._expires_us[at],
-            )
-            for at, version in zip(changed, new_versions(len(changed)), strict=True)
-        ]
+    kept: Kept
+    places: Ints
+    blobs: list[bytes]
+    newest_us: Ints
+    covered: int
 
 
-def covered_ends(kept: Kept, ends: codec.Ends, view: Seen) -> Ints:
-    """For each event, where its state's knowledge of its partition ends.
+def _merge(view: Seen, held: Sequence[Held], fields: Sequence[str], spans: Spans) -> _Merged:
+    """Merge the view's events into the states that are `held` of its entities."""
+    kept, column = view.kept, fields.index(view.kept.field)
+    places = view.entities
+    view = view.of(places)
+    base, ends = codec.decode(kept.view, [held[place].blobs[column] for place in places.tolist()])
+    fresh = view.offsets >= covered_ends(kept, ends, view, spans)
+    covered = int(len(fresh) - np.count_nonzero(fresh))
+    if covered:
+        view = view.take(fresh)
+    changed = view.entities
+    if not len(changed):
+        return _Merged(kept, changed, [], changed, covered)
+    merged = state.merge(kept.view, [base, state.lift(kept.view, view.events, len(places))])
+    ends = raised(ends, view, spans)
+    if len(changed) < len(places):
+        merged, ends = state.take(kept.view, merged, changed), _take_ends(ends, changed, len(places))
+    return _Merged(kept, places[changed], codec.encode(kept.view, merged, ends), merged.newest_us, covered)
+
+
+def _writes(
+    ids: Sequence[str], held: Sequence[Held], merged: Sequence[_Merged], now_us: int
+) -> tuple[Ints, list[Write]]:
+    """The places of the hashes that change, and their writes: each with all the views that the batch touches."""
+    blobs: list[dict[str, bytes]] = [{} for _ in ids]
+    newest_us: list[dict[str, int]] = [{} for _ in ids]
+    expiry_us = np.full(len(ids), NEVER_US)
+    for each in merged:
+        expiries = expires_us(each.kept.view, each.newest_us, now_us)
+        expiry_us[each.places] = np.maximum(
+            expiry_us[each.places], FOREVER_US if expiries is None else expiries
+        )
+        field = each.kept.field
+        for place, blob, moment in zip(
+            each.places.tolist(), each.blobs, each.newest_us.tolist(), strict=True
+        ):
+            blobs[place][field] = blob
+            newest_us[place][field] = moment
+    changed = np.flatnonzero(expiry_us != NEVER_US)
+    places, until = changed.tolist(), expiry_us[changed].tolist()
+    return changed, [
+        Write(
+            ids[at], held[at].version, version, blobs[at], newest_us[at], None if last == FOREVER_US else last
+        )
+        for at, version, last in zip(places, new_versions(len(places)), until, strict=True)
+    ]
+
+
+def covered_ends(kept: Kept, ends: codec.Ends, view: Seen, spans: Spans) -> Ints:
+    """For each event, where its state's knowledge of its partition (one of `spans`) ends.
 
     A missing state is the empty one at the floor.
     """
     covered = np.empty(len(view.offsets), np.int64)
-    for partition in np.unique(view.partitions).tolist():
+    for partition in spans:
         known = np.full(len(view.ids), kept.floor(partition), np.int64)
         there = ends.partition == partition
         known[ends.state[there]] = np.maximum(known[ends.state[there]], ends.end[there])
-        rows = view.partitions == partition
+        if len(spans) == 1:
+            return known[view.events.entity]
+        rows = np.flatnonzero(view.partitions == partition)
         covered[rows] = known[view.events.entity[rows]]
     return covered
 
 
 def raised(ends: codec.Ends, view: Seen, spans: Spans) -> codec.Ends:
     """The headers of states that have taken in the view's events: of their partitions up to the spans' ends."""
-    partitions, index = np.unique(view.partitions, return_inverse=True)
-    states, index = np.divmod(np.unique(view.events.entity * len(partitions) + index), len(partitions))
-    span_ends = np.array([spans[partition][1] for partition in partitions.tolist()], np.int64)
-    state_ = np.concatenate([ends.state, states])
-    partition = np.concatenate([ends.partition, partitions[index]])
-    end = np.concatenate([ends.end, span_ends[index]])
-    order = np.lexsort((-end, partition, state_))
-    state_, partition, end = state_[order], partition[order], end[order]
+    states, partitions, known = [ends.state], [ends.partition], [ends.end]
+    for partition, (_, end) in spans.items():
+        rows = view if len(spans) == 1 else view.take(view.partitions == partition)
+        states.append(rows.entities)
+        partitions.append(np.full(len(states[-1]), partition))
+        known.append(np.full(len(states[-1]), end))
+    state_, partition_, end_ = (np.concatenate(parts) for parts in (states, partitions, known))
+    order = np.lexsort((-end_, partition_, state_))
+    state_, partition_, end_ = state_[order], partition_[order], end_[order]
     first = np.ones(len(order), np.bool_)
-    first[1:] = (state_[1:] != state_[:-1]) | (partition[1:] != partition[:-1])
-    return codec.Ends(state_[first], partition[first], end[first])
+    first[1:] = (state_[1:] != state_[:-1]) | (partition_[1:] != partition_[:-1])
+    return codec.Ends(state_[first], partition_[first], end_[first])
 
 
 def _take_ends(ends: codec.Ends, chosen: Ints, count: int) -> codec.Ends:
@@ -182,20 +194,19 @@ def _take_ends(ends: codec.Ends, chosen: Ints, count: int) -> codec.Ends:
     return codec.Ends(place[ends.state[kept]], ends.partition[kept], ends.end[kept])
 
 
-def _send(
-    store: OnlineStore, resident: Resident, writes: Sequence[Write], before: Sequence[Held]
-) -> list[bool]:
-    """Send the writes; what is acknowledged is remembered, what was refused is forgotten."""
+def _send(store: OnlineStore, resident: Resident, writes: Sequence[Write], before: Sequence[Held]) -> Bools:
+    """Send the writes, and say which were taken; what is acknowledged is remembered, what was refused is forgotten."""
     applied: list[bool] = []
     for start in range(0, len(writes), WRITES_AT_ONCE):
         applied += store.write(resident.entity, writes[start : start + WRITES_AT_ONCE])
         reached("half_written")
-    for write, held, taken in zip(writes, before, applied, strict=True):
-        if taken:
-            blobs = tuple(
-                write.blobs.get(field, old) for field, old in zip(resident.fields, held.blobs, strict=True)
-            )
-            resident.remember(write.id, Held(write.version, blobs))
-        else:
-            resident.forget(write.id)
-    return applied
+    fields = resident.fields
+    resident.remember(
+        {
+            write.id: Held(write.version, tuple(map(write.blobs.get, fields, held.blobs)))
+            for write, held, taken in zip(writes, before, applied, strict=True)
+            if taken
+        }
+    )
+    resident.forget([write.id for write, taken in zip(writes, applied, strict=True) if not taken])
+    return np.array(applied, np.bool_)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from featureflow_cli.compute.events import from_projection
+from featureflow_cli.compute.events import columns_of, numbered
 from featureflow_cli.compute.sql import projection_sql
 from featureflow_cli.compute.sql_text import quoted
 from featureflow_cli.engines.duckdb import Engine
@@ -41,9 +41,10 @@ def see(engine: Engine, rows: "pa.Table", members: Sequence[Kept]) -> Sight:
             moment = f"epoch_us({quoted(source.timestamp_field)})"
             (before,) = engine.row(f"SELECT count(*) FROM {_BATCH} WHERE {moment} < {source.until_us}")
             relation = f"(SELECT * FROM {_BATCH} WHERE {moment} >= {source.until_us})"
-        seen = tuple(_seen(engine, kept, relation) for kept in members)
+        projected = [engine.table(projection_sql(kept.view, relation, positions=True)) for kept in members]
     finally:
         engine.unregister(_BATCH)
+    seen = _seen(members, projected)
     ranked = tuple(
         (view.kept, int(view.events.ts.min()))
         for view in seen
@@ -52,10 +53,17 @@ def see(engine: Engine, rows: "pa.Table", members: Sequence[Kept]) -> Sight:
     return Sight(seen, ranked, before)
 
 
-def _seen(engine: Engine, kept: Kept, relation: str) -> Seen:
-    projected = engine.table(projection_sql(kept.view, relation, positions=True))
-    events, ids = from_projection(kept.view, projected)
-    partitions, offsets = (
-        np.asarray(projected.column(name).to_numpy(), np.int64) for name in ("_partition", "_offset")
-    )
-    return Seen(kept, events, ids, partitions, offsets)
+def _seen(members: Sequence[Kept], projected: "Sequence[pa.Table]") -> tuple[Seen, ...]:
+    """Projections as events; the entities of one name are numbered together."""
+    found: dict[int, Seen] = {}
+    for entity in dict.fromkeys(kept.view.entity for kept in members):
+        mine = [place for place, kept in enumerate(members) if kept.view.entity == entity]
+        numbers, ids = numbered([(members[place].view, projected[place]) for place in mine])
+        for place, number in zip(mine, numbers, strict=True):
+            rows = projected[place]
+            partitions, offsets = (
+                np.asarray(rows.column(name).to_numpy(), np.int64) for name in ("_partition", "_offset")
+            )
+            events = columns_of(members[place].view, rows, number)
+            found[place] = Seen(members[place], events, ids, partitions, offsets)
+    return tuple(found[place] for place in range(len(members)))
