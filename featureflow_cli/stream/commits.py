@@ -1,19 +1,97 @@
-"""Offline commits: they continue the table's ends, and what comes too late is trimmed (design.md 4)."""
+"""Offline commits: they continue the table's ends, and what comes too late is trimmed (design.md 4).
+
+They may be under way in a thread while the next batches are merged: writing Parquet takes a second core, and what
+is readable online does not wait for it.
+"""
 
 from collections.abc import Sequence
+from concurrent.futures import Executor, Future
 
-from featureflow_cli.errors import Conflict
+from featureflow_cli.errors import Conflict, FeatureflowError
 from featureflow_cli.offline.snapshots import MeaningMoved, Snapshot, trim
 from featureflow_cli.stream.deciding import Batch
 from featureflow_cli.stream.faults import reached
 from featureflow_cli.stream.outside import Outside
+from featureflow_cli.stream.progress import Progress
 
 
-def commit(outside: Outside, batches: Sequence[Batch], base: Snapshot) -> tuple[Snapshot, int] | None:
+class CutBack(FeatureflowError):
+    """The log ends before what is held continues it: somebody removed or restored it; take it up anew."""
+
+
+class Commits:
+    """The batches that are decided and not in the log yet, and the snapshot `base` that they continue.
+
+    One commit at a time: while one is under way nobody else may touch the log and the letters of `outside`.
+    """
+
+    def __init__(self, outside: Outside, progress: Progress) -> None:
+        self.base: Snapshot | None = None
+        self._outside = outside
+        self._progress = progress
+        self._pending: list[Batch] = []
+        self._flying: list[Batch] = []
+        self._flight: Future[tuple[Snapshot, int]] | None = None
+
+    @property
+    def held(self) -> list[Batch]:
+        """What a crash would lose, to be decided again."""
+        return [*self._flying, *self._pending]
+
+    def add(self, batch: Batch) -> None:
+        self._pending.append(batch)
+
+    def start(self, executor: Executor) -> None:
+        """Begin to commit all that is held, once the commit before has landed; `land` says how it went."""
+        self.land()
+        if self._pending and self.base is not None:
+            self._flying, self._pending = self._pending, []
+            self._flight = executor.submit(commit, self._outside, self._flying, self.base)
+
+    def is_ready(self) -> bool:
+        """Whether no commit is under way."""
+        return self._flight is None or self._flight.done()
+
+    def land(self) -> None:
+        """Wait for the commit that is under way; raises what stopped it, and holds its batches again."""
+        if self._flight is None:
+            return
+        flight, self._flight = self._flight, None
+        try:
+            self._landed(flight.result())
+        except FeatureflowError:
+            self._pending = [*self._flying, *self._pending]
+            raise
+        finally:
+            self._flying = []
+
+    def commit(self) -> None:
+        """Commit all that is held, here and now. Raises CutBack, MeaningMoved and StoreUnavailable."""
+        self.land()
+        if self._pending and self.base is not None:
+            self._landed(commit(self._outside, self._pending, self.base))
+            self._pending = []
+
+    def forget(self) -> list[Batch]:
+        """Let everything go; what is under way may still arrive. Answers what is not in the log."""
+        if self._flight is not None and self._flight.exception() is None:
+            self.land()
+        lost = self.held
+        self._pending, self._flying, self._flight, self.base = [], [], None, None
+        return lost
+
+    def _landed(self, done: tuple[Snapshot, int]) -> None:
+        self.base, rows = done
+        self._progress.committed += rows
+        self._progress.commits += rows > 0
+        self._outside.intake.report(self.base.ends)
+
+
+def commit(outside: Outside, batches: Sequence[Batch], base: Snapshot) -> tuple[Snapshot, int]:
     """Write the batches' letters, then commit their rows; the log after it, and how many rows it lacked.
 
-    None where the log ends before the batches start: then rows in between are missing, and the partition is
-    to be taken up anew. `base` is the snapshot by whose meaning the batches were judged.
+    `base` is the snapshot by whose meaning the batches were judged. Raises CutBack where the log ends before the
+    batches start: then rows in between are missing.
     """
     import pyarrow as pa
 
@@ -27,8 +105,12 @@ def commit(outside: Outside, batches: Sequence[Batch], base: Snapshot) -> tuple[
             spans[partition] = (spans.get(partition, (start, end))[0], end)
     while True:
         now = outside.log.snapshot()
-        if any(_is_cut_back(base, now, partition, start) for partition, (start, _) in spans.items()):
-            return None
+        for partition, (start, _) in spans.items():
+            if _is_cut_back(base, now, partition, start):
+                message = (
+                    f"the log ends before offset {start} of partition {partition}, although it once did not"
+                )
+                raise CutBack(message)
         rows, spans = trim(rows, spans, now)
         if not spans:
             return now, 0

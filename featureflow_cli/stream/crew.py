@@ -20,22 +20,22 @@ class Crew:
         self.progress = progress
         self._skip_lost = skip_lost
         self._project = project
-        self._ground = Ground(project)
         self._online = project.online
         # Retired before this run: servers have had the time to notice.
         self._retired: dict[int, int] = {build.number: 0 for build in _of_status(project, "retired")}
         self._drop_retired()
-        self.workers = self._hire()
+        self._ground, self.workers = self._hire()
 
     def learn(self) -> bool:
         """Look what is applied; with new definitions all sources are taken up anew [learn]. True: there are."""
         self._drop_retired()
-        if not self._project.relearn():
+        self._project.relearn()
+        if self._project.applied_or_none == self._hired_for:
             return False
+        ground, workers = self._hire()
         self.lose()
         self._ground.close()
-        self._ground = Ground(self._project)
-        self.workers = self._hire()
+        self._ground, self.workers = ground, workers
         return True
 
     @property
@@ -44,7 +44,7 @@ class Crew:
         pending = [
             table
             for worker in self.workers
-            for batch in worker.pending
+            for batch in worker.commits.held
             for table in (batch.rows, batch.letters)
         ]
         return sum(table.num_rows for table in pending), sum(table.nbytes for table in pending)
@@ -68,7 +68,18 @@ class Crew:
     def close(self) -> None:
         self._ground.close()
 
-    def _hire(self) -> list[Worker]:
+    def _hire(self) -> tuple[Ground, list[Worker]]:
+        """Workers by what is applied now, and their ground. Only once they all stand is it known as hired for."""
+        ground, hired_for = Ground(self._project), self._project.applied_or_none
+        try:
+            workers = self._workers(ground)
+        except BaseException:
+            ground.close()
+            raise
+        self._hired_for = hired_for
+        return ground, workers
+
+    def _workers(self, ground: Ground) -> list[Worker]:
         builds = self._project.builds()
         workers = []
         for source in self._project.repo.sources.values():
@@ -79,7 +90,7 @@ class Crew:
             ]
             if source.streamed or members:
                 progress = self.progress.setdefault(source.name, Progress(source.name))
-                worker = Worker(source, members, self._ground.outside(source), progress)
+                worker = Worker(source, members, ground.outside(source), progress)
                 worker.skip_lost = self._skip_lost
                 workers.append(worker)
         return workers

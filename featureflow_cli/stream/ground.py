@@ -32,7 +32,6 @@ class Ground:
     def __init__(self, project: Project) -> None:
         self._project = project
         self._engine = project.engine()
-        self._letters = DeadLetters(project.letters_path)
         self._intakes: list[Intake] = []
 
     def close(self) -> None:
@@ -41,7 +40,7 @@ class Ground:
         self._engine.close()
 
     def outside(self, source: Source) -> Outside:
-        """What the worker of that source sees."""
+        """What the worker of that source sees; the log and the letters are its own: commits use them in a thread."""
         project, engine = self._project, self._engine
         log = project.log(source.name) if source.streamed else None
         letters = self._told(source)
@@ -75,18 +74,20 @@ class Ground:
 
     def _told(self, source: Source) -> Letters:
         """Where the source's letters go: the table of all letters, and its own topic if it has one."""
-        kafka = kafka_of(source, self._project.config)
+        kafka, table = kafka_of(source, self._project.config), DeadLetters(self._project.letters_path)
         if kafka is None or kafka.dead_letter_topic is None:
-            return self._letters
+            return table
         from featureflow_cli.sources.kafka_producer import LetterTopic
 
-        return Told(LetterTopic(kafka, self._project.environ), self._letters)
+        return Told(LetterTopic(kafka, self._project.environ), table)
 
     def _intake(self, source: Source, log: "OfflineLog | None") -> Intake:
         """Files or a topic, and the letters of the source that were asked to be replayed."""
         project, intake = self._project, self._events(source, log)
         self._intakes.append(intake)
-        return intake if log is None else WithReplays(intake, project.registry, self._letters, source.name)
+        if log is None:
+            return intake
+        return WithReplays(intake, project.registry, DeadLetters(project.letters_path), source.name)
 
     def _events(self, source: Source, log: "OfflineLog | None") -> Intake:
         project = self._project
@@ -98,10 +99,12 @@ class Ground:
             name = (project.config.project, project.target, source.name)
             return TopicIntake(name, kafka, project.environ, noted)
 
+        own = None if log is None else project.log(source.name)
+
         def listed(reached: int) -> list[ListedFile]:
-            if log is None:
+            if own is None:
                 return tables.listed(project, source)
-            passed = log.snapshot().ends.get(PARTITION, 0)
+            passed = own.snapshot().ends.get(PARTITION, 0)
             return list_new(project.registry, project.root, source, project.clock, passed, reached)
 
         return FileIntake(project.root, source, listed)

@@ -3,14 +3,14 @@
 import random
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from concurrent.futures import Executor, ThreadPoolExecutor
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Protocol
 
-from featureflow_cli.errors import FeatureflowError, StoreUnavailable
+from featureflow_cli.errors import Conflict, FeatureflowError, StoreUnavailable
 from featureflow_cli.evaluate.project import Project
-from featureflow_cli.offline.snapshots import MeaningMoved
 from featureflow_cli.stream.crew import Crew
 from featureflow_cli.stream.faults import reached
 from featureflow_cli.stream.progress import Progress, StreamReport, report
@@ -24,7 +24,8 @@ COMMIT_ROWS = 500_000
 COMMIT_BYTES = 256 * 2**20
 """More than this is committed before the interval is over: it is held in memory until then."""
 ATTEMPTS = 5
-"""How often `--once` takes everything up again, with no commit in between, before it gives in to a store."""
+"""How often everything is taken up again before the loop gives in: with `--once` to a store that is away, with no
+commit in between; always to others who are faster, or whose definitions the log wants, with no round in between."""
 LONGEST_WAIT_S = 5.0
 
 
@@ -65,11 +66,8 @@ def run(
     started_us = project.clock()
     crew = Crew(project, {} if progress is None else progress, skip_lost)
     interval_us = project.config.stream.commit_interval
-    loop = _Loop(crew, once, stop, show, away, batch_rows, project.clock, interval_us)
-    try:
-        loop.run()
-    finally:
-        crew.close()
+    with closing(crew), ThreadPoolExecutor(1, "commits") as committer:
+        _Loop(crew, once, stop, show, away, batch_rows, project.clock, interval_us, committer).run()
     reports = tuple(report(progress) for progress in crew.progress.values())
     return StreamReport(reports, project.clock() - started_us, stop.is_set())
 
@@ -97,16 +95,21 @@ class _Loop:
     batch_rows: int
     clock: Clock
     interval_us: int
+    committer: Executor
     done_us: dict[str, int] = field(default_factory=dict)
     failures: int = 0
+    overtaken: int = 0
 
     def run(self) -> None:
         while not self.stop.is_set():
             try:
                 moved = self._round()
-            except MeaningMoved:  # other definitions were applied, and the log takes theirs only [meaning]
-                if not self.crew.learn():
+            except Conflict:  # others were faster, or have applied, and the log takes theirs only [meaning]
+                self.overtaken += 1
+                if self.overtaken == ATTEMPTS:
                     raise
+                self.crew.lose()
+                self.done_us["learn"] = 0
                 continue
             except StoreUnavailable as err:
                 self._wait(err)
@@ -114,6 +117,7 @@ class _Loop:
             except FeatureflowError:
                 self._commit()
                 raise
+            self.overtaken = 0
             if not moved:
                 if self.once and all(worker.is_drained for worker in self.crew.workers):
                     return
@@ -147,9 +151,10 @@ class _Loop:
                 worker.follow()
             moved = self._batches(worker) or moved
         rows, size = self.crew.held
-        is_full = rows >= COMMIT_ROWS or size >= COMMIT_BYTES
-        if not moved or is_full or self._is_due("commit", self.interval_us):
+        if rows >= COMMIT_ROWS or size >= COMMIT_BYTES or (not moved and self._may_be_the_end):
             self._commit()
+        elif self._is_due("commit", self.interval_us):
+            self._start_commit()
         if not moved and self._is_due("look", LOOK_US):
             for worker in self.crew.workers:
                 worker.look()
@@ -178,6 +183,22 @@ class _Loop:
             if marked and not batch.is_replay:
                 progress.readable(batch.event_us, self.clock())
         return moved or worker.needs_take_up
+
+    @property
+    def _may_be_the_end(self) -> bool:
+        """Whether no more may come for long; a topic is asked again at once."""
+        return self.once or not any(worker.waits for worker in self.crew.workers)
+
+    def _start_commit(self) -> None:
+        """Commit in the background; with more than may be held, the loop waits for the one that is under way."""
+        for worker in self.crew.workers:
+            landed = worker.progress.commits
+            with _timed(worker.progress, "commit"):
+                worker.start_commit(self.committer)
+            if worker.progress.commits > landed:
+                self.failures = 0
+            worker.look_behind()
+        self.crew.settle()
 
     def _commit(self) -> None:
         for worker in self.crew.workers:

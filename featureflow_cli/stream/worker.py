@@ -13,6 +13,7 @@ one code path. Production runs the steps in a loop (stream/run.py), a simulation
 """
 
 from collections.abc import Iterator, Sequence
+from concurrent.futures import Executor
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -20,10 +21,9 @@ from featureflow_cli.compute.views import Source
 from featureflow_cli.errors import FeatureflowError
 from featureflow_cli.evaluate.bootstrap import bootstrap
 from featureflow_cli.evaluate.keeping import Kept, low_end, markers
-from featureflow_cli.offline.snapshots import Snapshot
 from featureflow_cli.sources import files
 from featureflow_cli.sources.verdicts import Memory
-from featureflow_cli.stream.commits import commit
+from featureflow_cli.stream.commits import Commits, CutBack
 from featureflow_cli.stream.deciding import Batch, decided, memory_of, replayed
 from featureflow_cli.stream.faults import reached
 from featureflow_cli.stream.merging import Written, write_states
@@ -63,12 +63,11 @@ class Worker:
         self.progress = progress
         self.skip_lost = False
         self.parts: dict[int, Part] = {}
-        self.pending: list[Batch] = []  # decided, and not in the log yet
-        self.base: Snapshot | None = None
+        self.commits = Commits(outside, progress)
         self._outside = outside
         self._residents: dict[str, Resident] = {}
         self._marked: dict[tuple[str, int], int] = {}
-        self.lose()
+        self._lost = True
         outside.intake.on_revoke(self.let_go)
 
     @property
@@ -84,10 +83,10 @@ class Worker:
 
         What was decided and is not in the log is decided again, so it is not counted yet.
         """
-        for batch in self.pending:
+        for batch in self.commits.forget():
             self._count(batch, -1)
         self._lost = True
-        self.parts, self.pending, self.base = {}, [], None
+        self.parts = {}
         self._residents, self._marked = {}, {}
 
     # ---- taking up
@@ -100,7 +99,7 @@ class Worker:
         self.lose()
         outside = self._outside
         if outside.log is not None:
-            self.base = outside.log.raise_meaning(outside.log.snapshot(), outside.order)
+            self.commits.base = outside.log.raise_meaning(outside.log.snapshot(), outside.order)
         self.members = [self._with_floor(kept) for kept in self.members]
         for kept in self.members:
             if None in markers(outside.online, kept):
@@ -121,8 +120,10 @@ class Worker:
         came = [partition for partition in held if partition not in self.parts]
         if not came or self._lost:
             return
+        self.commits.land()
         if self._outside.log is not None:
-            self.base = self._outside.log.raise_meaning(self._outside.log.snapshot(), self._outside.order)
+            now = self._outside.log.snapshot()
+            self.commits.base = self._outside.log.raise_meaning(now, self._outside.order)
         if any(None in markers(self._outside.online, kept) for kept in self.members):
             self.lose()
             return
@@ -151,13 +152,13 @@ class Worker:
         """The kept view with its floor: the log's ends as they are now, unless one was recorded before."""
         if kept.build.floor is not None:
             return kept
-        ends = {} if self.base is None else self.base.ends
+        ends = {} if self.commits.base is None else self.commits.base.ends
         floor = self._outside.set_floor(kept.build.number, ends)
         return Kept(kept.view, replace(kept.build, floor=floor))
 
     def _bootstrap(self, kept: Kept) -> None:
         outside = self._outside
-        relation = outside.below(self.base, kept.build.floor or {})
+        relation = outside.below(self.commits.base, kept.build.floor or {})
         done = bootstrap(outside.engine, relation, kept, outside.online, outside.clock)
         reached("bootstrapped")
         if done.events:
@@ -169,7 +170,7 @@ class Worker:
         The log of a topic that other workers share is theirs as well: only what no topic has is taken up here.
         """
         held = set(self._outside.intake.partitions())
-        logged = set() if self.base is None else set(self.base.ends)
+        logged = set() if self.commits.base is None else set(self.commits.base.ends)
         if files.PARTITION in held:
             held |= logged
         elif 0 in held:
@@ -177,16 +178,16 @@ class Worker:
         return sorted(held)
 
     def _part(self, partition: int, low: int) -> Part:
-        if self.base is None:  # a table decides afresh what it is asked again: its files are its log
+        if self.commits.base is None:  # a table decides afresh what it is asked again: its files are its log
             start = 0 if self.source.event_id is not None else low
             return Part(start, 0, low, memory_of(self.source, None, None, partition), None)
-        memory = memory_of(self.source, self._outside.log, self.base, partition)
-        end = self.base.ends.get(partition)
+        memory = memory_of(self.source, self._outside.log, self.commits.base, partition)
+        end = self.commits.base.ends.get(partition)
         if end is None:
             first = self._outside.intake.first(partition)
             return Part(first, first, low, memory, None)
         start = min(low, end) if self.members else end
-        replay = self._outside.replayed(self.base, partition, start, end) if start < end else None
+        replay = self._outside.replayed(self.commits.base, partition, start, end) if start < end else None
         return Part(start, end, low, memory, replay)
 
     # ---- one batch
@@ -227,8 +228,8 @@ class Worker:
         spans = {partition: (asked[partition], batches[-1].end) for partition, batches in raw.items()}
         memories = {partition: self.parts[partition].memory for partition in raw}
         batch = decided(raw, spans, self.source, memories, self._outside.clock(), self.progress.newest_us)
-        if self.base is not None:
-            self.pending.append(batch)
+        if self.commits.base is not None:
+            self.commits.add(batch)
         return self._took(batch)
 
     def _again(self, partition: int) -> None:
@@ -373,14 +374,17 @@ class Worker:
 
         Raises MeaningMoved where the log takes commits of newer definitions only.
         """
-        if not self.pending or self._outside.log is None or self.base is None:
-            return 0
-        done = commit(self._outside, self.pending, self.base)
-        if done is None:  # the log ends before what we hold: it was cut back, and is to be filled anew
+        before = self.progress.committed
+        try:
+            self.commits.commit()
+        except CutBack:  # it is to be filled anew
             self.lose()
-            return 0
-        (self.base, rows), self.pending = done, []
-        self.progress.committed += rows
-        self.progress.commits += rows > 0
-        self._outside.intake.report(self.base.ends)
-        return rows
+        return self.progress.committed - before
+
+    def start_commit(self, executor: Executor) -> None:
+        """Begin to do the same in the background, unless the last one is still under way."""
+        try:
+            if self.commits.is_ready():
+                self.commits.start(executor)
+        except CutBack:
+            self.lose()
