@@ -14,9 +14,10 @@ class RawBatch:
     """Events as they came, of one partition, in order of offset.
 
     `content` is a list of JSON messages (bytes) or an Arrow table whose columns are the file's; `offsets` has
-    one offset for each. `letters` (letters.BATCH_SCHEMA) are what the reader itself could not read as events.
+    one offset for each. `letters` (letters.BATCH_SCHEMA) are what the reader itself could not read as events;
+    their offsets are others.
     `end` is one past the last offset that this batch covers. `recorded_at_us` is the time that the source
-    recorded: of all events, or of each.
+    recorded: of all, or of each event and letter, in order of offset.
     """
 
     content: Any
@@ -26,10 +27,13 @@ class RawBatch:
     letters: Any = field(default_factory=letters.BATCH_SCHEMA.empty_table)
 
     def recorded_of(self, offsets: npt.NDArray[np.int64]) -> int | npt.NDArray[np.int64]:
-        """The time that the source recorded for the events at `offsets` (of this batch)."""
+        """The time that the source recorded for the events and letters at `offsets` (of this batch)."""
         if isinstance(self.recorded_at_us, int):
             return self.recorded_at_us
-        return self.recorded_at_us[np.searchsorted(self.offsets, offsets)]
+        every = self.offsets
+        if self.letters.num_rows:
+            every = np.union1d(every, self.letters.column("offset").to_numpy())
+        return self.recorded_at_us[np.searchsorted(every, offsets)]
 
 
 @dataclass(frozen=True)

@@ -34,6 +34,7 @@ OURS: Mapping[str, Ours] = {
 """Properties of librdkafka that the law rests on (design.md 4)."""
 
 _TOPIC = re.compile(r"(?!\.\.?$)[a-zA-Z0-9._-]{1,249}")
+_LOGIN = re.compile(r"//[^/]*@")
 _SECRET = re.compile(r"password|passphrase|secret|key\.pem$|sasl\.jaas|token$")
 
 
@@ -44,8 +45,7 @@ def is_secret(name: str) -> bool:
 
 def check_kafka(scope: Scope, path: Path, kafka: KafkaStream) -> None:
     """`path` leads to the `kafka` block."""
-    if kafka.format != "json":
-        scope.report((*path, "format"), f"format {kafka.format} is not in this version", "write format: json")
+    _format(scope, path, kafka)
     for key, topic in (("topic", kafka.topic), ("dead_letter_topic", kafka.dead_letter_topic)):
         if topic is not None and not _TOPIC.fullmatch(topic):
             scope.report(
@@ -62,11 +62,38 @@ def check_kafka(scope: Scope, path: Path, kafka: KafkaStream) -> None:
         if name in OURS:
             scope.report(at, f"`{name}` is not to be set: {OURS[name].why}", "remove it", key=True)
         elif is_secret(name) and not _is_variable(value):
-            what = f"`{name}` is a secret, and would stand in the registry as it stands here"
-            problem = scope.positions.problem(
-                at, what, f'write {name}: "${{env:{_variable(name)}}}"', key=True
-            )
-            scope.problems.append(replace(problem, excerpt=""))  # it would show the secret
+            _refuse_secret(scope, at, name, _variable(name))
+
+
+def _format(scope: Scope, path: Path, kafka: KafkaStream) -> None:
+    at, registry = (*path, "schema_registry"), kafka.schema_registry
+    if kafka.format == "protobuf":
+        what = "format protobuf is not in this version"
+        scope.report((*path, "format"), what, "write format: json or avro")
+    elif kafka.format == "avro" and registry is None:
+        what = "Avro messages name their schemas by number only: it needs a `schema_registry`"
+        scope.report((*path, "format"), what, "write schema_registry: {url: http://localhost:8081}")
+    elif kafka.format == "json" and registry is not None:
+        scope.report(
+            at, "`schema_registry` means nothing to JSON", "remove it, or write format: avro", key=True
+        )
+    if registry is None:
+        return
+    if _LOGIN.search(registry.url):
+        _refuse_secret(scope, (*at, "url"), "password", "SCHEMA_REGISTRY_PASSWORD")
+    elif not registry.url.startswith(("http://", "https://", "${env:")):
+        scope.report((*at, "url"), "this is no address of a Schema Registry", "write url: http://host:8081")
+    if registry.password is not None and not _is_variable(registry.password):
+        _refuse_secret(scope, (*at, "password"), "password", "SCHEMA_REGISTRY_PASSWORD")
+    if (registry.username is None) != (registry.password is None):
+        scope.report(at, "a login is a `username` and a `password`", "give both, or none", key=True)
+
+
+def _refuse_secret(scope: Scope, at: Path, name: str, variable: str) -> None:
+    """Without the line that it stands in: that would show it."""
+    what = f"`{name}` is a secret, and would stand in the registry as it stands here"
+    hint = f'write {name}: "${{env:{variable}}}"'
+    scope.problems.append(replace(scope.positions.problem(at, what, hint, key=True), excerpt=""))
 
 
 def _is_variable(value: str | int | float | bool) -> bool:

@@ -69,9 +69,17 @@ class KafkaTopic(Model):
     retention: Duration | None = None
 
 
+class SchemaRegistryConfig(Model):
+    """Where the schemas of Avro messages are; like all of a connection it keeps its `${env:…}`."""
+
+    url: str
+    username: str | None = None
+    password: str | None = None
+
+
 class KafkaStream(Model):
-    """A topic. `bootstrap_servers` and the values of `config` (properties of librdkafka) keep their
-    `${env:…}` until somebody connects (spec/variables.py).
+    """A topic. `bootstrap_servers`, `schema_registry` and the values of `config` (properties of librdkafka) keep
+    their `${env:…}` until somebody connects (spec/variables.py).
     """
 
     topic: str
@@ -80,6 +88,7 @@ class KafkaStream(Model):
     create: KafkaTopic | None = None
     dead_letter_topic: str | None = None
     config: dict[str, str | int | float | bool] = {}
+    schema_registry: SchemaRegistryConfig | None = None
 
 
 class Stream(Model):

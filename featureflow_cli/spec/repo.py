@@ -24,7 +24,9 @@ KINDS: Mapping[str, type[BaseModel]] = {
     "feature_services": models.FeatureService,
     "unit_tests": models.UnitTest,
 }
-LATE: Sequence[SpecPath] = (("stream", "kafka", "bootstrap_servers"), ("stream", "kafka", "config"))
+LATE: Sequence[SpecPath] = tuple(
+    ("stream", "kafka", key) for key in ("bootstrap_servers", "config", "schema_registry")
+)
 """In a source: connections, whose environment variables are put in at their use (spec/variables.py)."""
 Broken = frozenset[tuple[str, str]]
 """(kind, name) of what was written but does not hold together: references to it are not called unknown."""

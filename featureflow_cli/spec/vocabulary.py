@@ -14,6 +14,7 @@ NOUNS: Mapping[type[BaseModel], str] = {
     models.FilesStream: "`files`",
     models.KafkaStream: "`kafka`",
     models.KafkaTopic: "`create`",
+    models.SchemaRegistryConfig: "`schema_registry`",
     models.Batch: "`batch`",
     models.FeatureView: "a feature view",
     models.Feature: "a feature",

@@ -2,14 +2,19 @@
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from featureflow_cli.errors import FeatureflowError, StoreUnavailable
+from featureflow_cli.sources.avro_messages import as_json
 from featureflow_cli.sources.batches import RawBatch
 from featureflow_cli.sources.kafka import consumer_config, group_id
 from featureflow_cli.sources.kafka_admin import Admin
 from featureflow_cli.sources.kafka_consumer import Gone, GroupConsumer
 from featureflow_cli.spec.models import KafkaStream
 from featureflow_cli.stream.outside import OffsetGone
+
+if TYPE_CHECKING:
+    from featureflow_cli.sources.schema_registry import SchemaRegistry
 
 POLL_S = 0.1
 CHECK_S = 5.0
@@ -36,6 +41,7 @@ class TopicIntake:
         self._source = name[-1]
         self._kafka = kafka
         self._note_topic = note_topic
+        self._schemas = self._registry(environ)
         self._revoke: Callable[[Sequence[int]], None] = lambda _: None
         self._admin = Admin(kafka, environ)
         config = consumer_config(kafka, environ, group_id(*name))
@@ -63,7 +69,10 @@ class TopicIntake:
             lost = self._known - self._consumer.held
             self._known -= lost
         self._look_at_topic(has_news=bool(found))
-        return found
+        if self._schemas is None:
+            return found
+        schema = self._schemas.schema
+        return {each: [as_json(batch, schema) for batch in batches] for each, batches in found.items()}
 
     def drained(self, positions: Mapping[int, int]) -> bool:
         consumer = self._consumer
@@ -94,6 +103,16 @@ class TopicIntake:
 
     def close(self) -> None:
         self._consumer.close()
+        if self._schemas is not None:
+            self._schemas.close()
+
+    def _registry(self, environ: Mapping[str, str]) -> "SchemaRegistry | None":
+        if self._kafka.format != "avro" or self._kafka.schema_registry is None:
+            return None
+        from featureflow_cli.sources.schema_registry import SchemaRegistry
+
+        at = f"source '{self._source}', stream.kafka.schema_registry"
+        return SchemaRegistry(self._kafka.schema_registry, environ, at)
 
     def _on_revoke(self, partitions: Sequence[int]) -> None:
         self._revoke(partitions)

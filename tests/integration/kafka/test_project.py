@@ -2,31 +2,35 @@
 
 import json
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import pytest
 from confluent_kafka import Producer, TopicPartition
 
 from featureflow_cli.apply.execute import execute
 from featureflow_cli.errors import FeatureflowError
+from featureflow_cli.evaluate.log import accepted
 from featureflow_cli.evaluate.project import Project, open_project
 from featureflow_cli.offline.letters import DeadLetters
 from featureflow_cli.stream.progress import StreamReport
 from featureflow_cli.stream.run import run
-from featureflow_cli.times import system_clock
+from featureflow_cli.times import parse_timestamp, system_clock
 from tests.integration.stream.repo import assert_online_is_the_log, positions
 from tests.integration.stream.world import FEATURES_YAML, STORE_YAML
 from tests.services.kafka import Kafka
+from tests.services.schemas import SchemaServer, schema_server
 
 FILES = 'files: {path: "events/*.ndjson"}'
 SECRET = "hunter2"
 
 
 def shop(
-    folder: Path, topic: str, bootstrap: str, config: str = "", environ: Mapping[str, str] | None = None
+    folder: Path, topic: str, bootstrap: str, more: str = "", environ: Mapping[str, str] | None = None
 ) -> Project:
-    kafka = f'kafka: {{topic: {topic}, bootstrap_servers: "{bootstrap}", config: {{{config}}}}}'
+    kafka = f'kafka: {{topic: {topic}, bootstrap_servers: "{bootstrap}"{more and ", "}{more}}}'
     (folder / "features").mkdir()
     (folder / "feature_store.yaml").write_text(STORE_YAML)
     (folder / "features" / "all.yaml").write_text(FEATURES_YAML.replace(FILES, kafka))
@@ -41,6 +45,12 @@ def streamed(project: Project, *, skip_lost: bool = False) -> StreamReport:
         return run(again, once=True, stop=threading.Event(), skip_lost=skip_lost)
     finally:
         again.online.close()
+
+
+@pytest.fixture
+def schemas() -> Iterator[SchemaServer]:
+    with schema_server() as server:
+        yield server
 
 
 def put(kafka: Kafka, topic: str, partition: int, numbers: Sequence[int]) -> None:
@@ -128,7 +138,7 @@ def test_a_topic_made_anew_under_its_name_is_refused(tmp_path: Path, kafka: Kafk
 def test_a_secret_is_kept_nowhere(tmp_path: Path, kafka: Kafka) -> None:
     topic = kafka.topic(1)
     put(kafka, topic, 0, range(3))
-    login = 'sasl.mechanism: PLAIN, sasl.username: shop, sasl.password: "${env:PW}"'  # unused without SASL
+    login = 'config: {sasl.mechanism: PLAIN, sasl.username: shop, sasl.password: "${env:PW}"}'  # without SASL
     project = shop(tmp_path, topic, kafka.bootstrap, login, {"PW": SECRET})
     assert [report.accepted for report in streamed(project).sources] == [3]
     told = (project.plan(), project.repo, project.written, project.applied, project.registry.history())
@@ -139,3 +149,46 @@ def test_a_secret_is_kept_nowhere(tmp_path: Path, kafka: Kafka) -> None:
         "registry.db",
     ]
     assert not [path for path in kept if SECRET.encode() in path.read_bytes()]
+
+
+def test_avro_events_are_read_by_the_schemas_that_wrote_them(
+    tmp_path: Path, kafka: Kafka, schemas: SchemaServer
+) -> None:
+    """A message by an older schema, one by a newer one, and one that is neither."""
+    topic = kafka.topic(1)
+    older: dict[str, Any] = {
+        "type": "record",
+        "name": "Event",
+        "fields": [
+            {"name": "event_id", "type": "string"},
+            {"name": "user_id", "type": "int"},
+            {"name": "at", "type": {"type": "long", "logicalType": "timestamp-millis"}},
+        ],
+    }
+    amount = {"type": "bytes", "logicalType": "decimal", "precision": 18, "scale": 2}
+    newer = {**older, "fields": [*older["fields"], {"name": "amount", "type": ["null", amount]}]}
+    event = {"event_id": "e1", "user_id": 1, "at": parse_timestamp("2026-01-01T00:00:00.5Z") // 1000}
+    project = shop(
+        tmp_path, topic, kafka.bootstrap, more=f"format: avro, schema_registry: {{url: '{schemas.url}'}}"
+    )
+    producer = Producer({"bootstrap.servers": kafka.bootstrap})
+    for value in (
+        schemas.message(older, event),
+        schemas.message(newer, {**event, "event_id": "e2", "amount": Decimal("0.10")}),
+        b"{}",
+    ):
+        producer.produce(topic, value)
+    assert producer.flush(30) == 0
+    (report,) = streamed(project).sources
+    assert (report.accepted, dict(report.letters)) == (2, {"undecodable": 1})
+    with project.engine() as engine:
+        relation = accepted(engine, project.repo.sources["events"], project.log("events").snapshot())
+        rows = engine.table(
+            f'SELECT event_id, user_id, amount, epoch_us("at") AS us FROM {relation} ORDER BY 1'
+        )
+    at_us = parse_timestamp("2026-01-01T00:00:00.5Z")
+    assert [tuple(row.values()) for row in rows.to_pylist()] == [
+        ("e1", 1, None, at_us),
+        ("e2", 1, Decimal("0.10"), at_us),
+    ]
+    assert_online_is_the_log(project)
