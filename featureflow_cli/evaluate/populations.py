@@ -45,10 +45,15 @@ class Populations:
             return Population.decode(held)
         withdrawals = self.store.withdrawals(self.online_field)
         found = self._evaluate(feature, grid_us)
-        if is_settled:
+        if is_settled and self._is_complete():
             with suppress(StoreUnavailable):  # who may only read keeps it to itself
                 self.store.publish(self.online_field, feature.name, grid_us, found.encode(), withdrawals)
         return found
+
+    def _is_complete(self) -> bool:
+        """Whether all states are there: of a store that was lost, nothing may outlast its being built again."""
+        shards = range(self.store.shards)
+        return all(self.store.marker(shard, self.online_field) is not None for shard in shards)
 
     def _evaluate(self, feature: Feature, grid_us: int) -> Population:
         since_us = feature.window.start(grid_us)

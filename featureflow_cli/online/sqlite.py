@@ -168,8 +168,6 @@ class SqliteStore:
         return int(row[0]) if row else 0
 
     def publish(self, field: str, feature: str, grid_us: int, population: bytes, withdrawals: int) -> None:
-        if not self._file.is_there:
-            return  # readers make no store
         with self._file.transaction() as connection:
             if self._withdrawals(connection, field) != withdrawals:
                 return

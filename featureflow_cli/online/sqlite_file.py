@@ -63,17 +63,6 @@ class SqliteFile:
         self._local = threading.local()
         self._opened: dict[int, sqlite3.Connection] = {}
 
-    @property
-    def is_there(self) -> bool:
-        """Whether there is a file; also where that cannot be told, for SQLite to say why."""
-        try:
-            self._path.stat()
-        except (FileNotFoundError, NotADirectoryError):
-            return False
-        except OSError:
-            return True
-        return True
-
     @contextmanager
     def connected(self) -> Iterator[sqlite3.Connection]:
         """This thread's connection, opened where there is none, to read by; statements commit one by one."""
@@ -152,7 +141,7 @@ class SqliteFile:
 
     def _open_to_read(self) -> _Opened | None:
         """None: there is no file, or nothing in it."""
-        if not self.is_there:
+        if not _is_there(self._path):
             return None
         if os.access(self._path, os.W_OK) and os.access(self._path.parent, os.W_OK):
             return self._open("rw")
@@ -242,6 +231,17 @@ def _to_wal(connection: sqlite3.Connection, timeout_s: float) -> None:
             if err.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > give_up:
                 raise
             time.sleep(0.005)
+
+
+def _is_there(path: Path) -> bool:
+    """Whether there is a file; also where that cannot be told, for SQLite to say why."""
+    try:
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError:
+        return True
+    return True
 
 
 _Seen = tuple[int, int] | None

@@ -1,7 +1,10 @@
 """What is SQLite's own: the file's fate, and an error for each that says what to do."""
 
+import shutil
 import sqlite3
+import subprocess
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -52,6 +55,78 @@ def test_a_file_removed_while_in_use_is_noticed_once_and_then_made_anew(tmp_path
     store.close()
 
 
+def test_a_reader_makes_no_file_and_finds_the_one_that_is_put_back(tmp_path: Path) -> None:
+    """Copied over an empty one of the reader's own, it would be read with that one's log."""
+    path, away = tmp_path / "online.db", tmp_path / "away.db"
+    writer, reader = SqliteStore(path, "shop"), SqliteStore(path, "shop")
+    assert reader.marker(0, "f.1") is None
+    assert not list(tmp_path.iterdir())
+    _write(writer, "1", b"a")
+    writer.mark(0, "f.1", {0: 1})
+    assert reader.marker(0, "f.1") == {0: 1}
+    writer.close()
+    reader.close()
+    assert reader.read("user", ["1"], ["f.1"])[0].blobs == (b"a",)
+    path.rename(away)
+    with pytest.raises(StoreUnavailable, match="removed or replaced"):
+        reader.ping()
+    reader.ping()
+    assert reader.read("user", ["1"], ["f.1"])[0].blobs == (None,)
+    assert not path.exists()
+    shutil.copyfile(away, path)
+    assert reader.read("user", ["1"], ["f.1"])[0].blobs == (b"a",)
+    assert _write(writer, "2", b"b")
+    assert reader.read("user", ["2"], ["f.1"])[0].blobs == (b"b",)
+    reader.close()
+    writer.close()
+
+
+def test_a_file_that_nobody_can_write_is_read(mounted: Path) -> None:
+    """On a read-only mount, whether its writer ended in order or left a log behind."""
+    path, left = mounted / "online.db", mounted / "left"
+    writer = SqliteStore(path, "shop")
+    _write(writer, "1", b"a")
+    left.mkdir()
+    for file in (path, path.with_name("online.db-wal"), path.with_name("online.db-shm")):
+        shutil.copyfile(file, left / file.name)
+    writer.close()
+    subprocess.run(["mount", "-o", "remount,ro", str(mounted)], check=True)
+    for each in (path, left / "online.db"):
+        reader = SqliteStore(each, "shop")
+        assert reader.read("user", ["1"], ["f.1"])[0].blobs == (b"a",)
+        with pytest.raises(StoreUnavailable, match=r"folder is writable|read-only"):
+            _write(reader, "2", b"b")
+        reader.close()
+
+
+def test_a_file_that_is_written_elsewhere_meanwhile_is_read_anew(mounted: Path, tmp_path: Path) -> None:
+    """The same folder, mounted read-only here and writable there: what one sees without locks is checked."""
+    view = tmp_path / "view"
+    view.mkdir()
+    _write(writer := SqliteStore(mounted / "online.db", "shop"), "1", b"a")
+    writer.close()
+    subprocess.run(["mount", "--bind", str(mounted), str(view)], check=True)
+    try:
+        subprocess.run(["mount", "-o", "remount,bind,ro", str(view)], check=True)
+        reader = SqliteStore(view / "online.db", "shop")
+        for number in range(2, 5):
+            assert reader.read("user", ["1"], ["f.1"])[0].blobs == (b"a",)
+            _write(writer, str(number), b"b")
+            assert reader.read("user", [str(number)], ["f.1"])[0].blobs == (b"b",)
+            writer.close()
+            assert reader.read("user", [str(number)], ["f.1"])[0].blobs == (b"b",)
+        reader.close()
+        _write(writer, "8", b"b")
+        writer.close()  # the last one takes the log away
+        assert reader.read("user", ["8"], ["f.1"])[0].blobs == (b"b",)
+        with pytest.raises(StoreUnavailable, match="written while it was read"), reader._file.connected():
+            _write(writer, "9", b"c")
+        writer.close()
+        reader.close()
+    finally:
+        subprocess.run(["umount", "--lazy", str(view)], check=True)
+
+
 def test_a_leftover_wal_does_not_bring_the_dead_back(tmp_path: Path) -> None:
     path = tmp_path / "online.db"
     store = SqliteStore(path, "shop")
@@ -79,11 +154,25 @@ def test_a_full_disk_says_so_and_leaves_what_was_there(tmp_path: Path) -> None:
 
 def test_a_read_only_store_says_so(tmp_path: Path) -> None:
     store = SqliteStore(tmp_path / "online.db", "shop")
+    _write(store, "1", b"a")
     with store._file.connected() as connection:
         connection.execute("PRAGMA query_only = ON")
     with pytest.raises(StoreUnavailable, match="read-only"):
-        _write(store, "1", b"a")
+        _write(store, "2", b"a")
     store.close()
+
+
+@pytest.fixture
+def mounted(tmp_path: Path) -> Iterator[Path]:
+    """A disk of its own."""
+    place = tmp_path / "disk"
+    place.mkdir()
+    if subprocess.run(
+        ["mount", "-t", "tmpfs", "tmpfs", str(place)], capture_output=True, check=False
+    ).returncode:
+        pytest.skip("mounting needs root")
+    yield place
+    subprocess.run(["umount", "--lazy", str(place)], check=True)
 
 
 @pytest.mark.parametrize(
@@ -130,7 +219,7 @@ def test_another_program_s_database_is_refused(tmp_path: Path) -> None:
 def test_a_folder_in_the_way_says_so(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(StoreUnavailable, match="folder"):
-        SqliteStore(tmp_path / "file" / "online.db", "shop").ping()
+        _write(SqliteStore(tmp_path / "file" / "online.db", "shop"), "1", b"a")
     with pytest.raises(StoreUnavailable, match="cannot be opened"):
         SqliteStore(tmp_path, "shop").ping()
 

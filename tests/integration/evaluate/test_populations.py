@@ -16,7 +16,9 @@ from tests.laws.written import SCHEMA, compiled, written_as
 NOON_US = parse_timestamp("2026-01-01T12:00:00Z")
 
 
-def test_a_member_outlives_the_grid_point_that_it_counts_at(tmp_path: Path):
+def test_a_member_outlives_the_grid_point_that_it_counts_at_and_whole_populations_are_published(
+    tmp_path: Path,
+):
     #  11:00:01   12:00            12:59
     #     e        g  [11:00, 12:00)  read: e is still of the population, though its ttl of 1h is over
     rank = {"name": "rank", "rank": {"of": "ranked", "method": "share_of_max"}, "refresh": "1h"}
@@ -36,4 +38,8 @@ def test_a_member_outlives_the_grid_point_that_it_counts_at(tmp_path: Path):
     store.write("user", [Write(ids[0], None, version, {"f": blob}, {"f": event["ts"]}, int(expiry[0]))])
     found = Populations(store, view, "f", now_us)(view.features[1], NOON_US)
     assert found.values.tolist() == [1.0]
+    assert store.population("f", "rank", NOON_US) is None, "a state without a marker may not be whole"
+    store.mark(0, "f", {})
+    Populations(store, view, "f", now_us)(view.features[1], NOON_US)
+    assert store.population("f", "rank", NOON_US) == found.encode()
     store.close()

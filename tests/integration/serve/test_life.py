@@ -1,5 +1,6 @@
 """A server's life: it starts, follows what is applied, outlasts its store, and ends in order."""
 
+import shutil
 import signal
 import sqlite3
 from concurrent.futures import ThreadPoolExecutor
@@ -52,6 +53,22 @@ def test_a_store_that_is_away_is_503_at_once_and_back_by_itself(own: Shop):
         assert server.http.get("/ready").status_code == 503
         assert server.http.get("/health").status_code == 200
         move(own.root, "away.db", "online.db")
+        server.wait(lambda: server.vector(ASKED).status_code == 200)
+        assert server.vector({**ASKED, "as_of": "2026-04-20T00:00:00Z"}).json() == before.json()
+
+
+def test_a_store_that_is_copied_back_is_served_again(own: Shop):
+    """Whoever asks meanwhile makes no empty store in its place: a copy would be read with that one's log."""
+    with sqlite3.connect(own.root / "data/online.db") as connection:
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    connection.close()
+    with Server(own.root) as server:
+        before = server.vector({**ASKED, "as_of": "2026-04-20T00:00:00Z"})
+        move(own.root, "online.db", "away.db")
+        for _ in range(3):
+            assert server.vector(ASKED).status_code == 503
+            assert not (own.root / "data/online.db").exists()
+        shutil.copyfile(own.root / "data/away.db", own.root / "data/online.db")
         server.wait(lambda: server.vector(ASKED).status_code == 200)
         assert server.vector({**ASKED, "as_of": "2026-04-20T00:00:00Z"}).json() == before.json()
 
