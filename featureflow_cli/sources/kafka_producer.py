@@ -31,6 +31,7 @@ _PRODUCING: Config = {
     "queue.buffering.max.kbytes": 2_147_483_647,  # they are counted, not weighed
     "delivery.timeout.ms": DELIVERY_MS,
     "delivery.report.only.error": True,
+    "topic.metadata.propagation.max.ms": 10_000,  # then a topic is taken to be missing, before messages time out
 }
 
 
