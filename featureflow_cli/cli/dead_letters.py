@@ -151,7 +151,7 @@ def _letters(
     if reason is not None and reason not in reasons:
         what = f"'{reason}' is no reason"
         raise UsageError(what, hint=did_you_mean(reason, reasons) or f"one of: {', '.join(reasons)}")
-    found = DeadLetters(project.letters_path).read(
+    found = DeadLetters(project.letters_place).read(
         source=source, reason=reason, since_us=_since_us(project, since)
     )
     replayed = {

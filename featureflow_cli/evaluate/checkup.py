@@ -115,14 +115,18 @@ def _redis(project: Project) -> Finding:
 
 
 def _offline(project: Project) -> Finding:
-    base = Path(project.letters_path).parent
-    if not base.exists():
-        return Finding("offline store", "warning", f"no events yet ({base})", "featureflow stream --once")
+    from featureflow_cli.offline.places import Folder
+
+    place = project.offline_place
+    folder = place.path if isinstance(place, Folder) else None
+    if folder is not None and not folder.exists():
+        return Finding("offline store", "warning", f"no events yet ({place})", "featureflow stream --once")
     events = 0
     for source in project.repo.sources.values():
         if source.streamed:
             events += sum(file.rows for file in project.log(source.name).snapshot().files)
-    return _writable(base) or Finding("offline store", "ok", f"{events:,} events ({base})")
+    readonly = None if folder is None else _writable(folder)
+    return readonly or Finding("offline store", "ok", f"{events:,} events ({place})")
 
 
 def _sources(project: Project) -> Finding:

@@ -1,7 +1,7 @@
 """The accepted events of a source as a relation in the engine, wherever they lie (design.md 4 and 6).
 
-From the offline log (the files that one version lists, read where they lie), from tables that others keep
-(`batch`), or from both, cut at `until`: before it the history counts, from it on the log.
+From the offline log (the files that one version lists; those of a bucket come to this machine first), from
+tables that others keep (`batch`), or from both, cut at `until`: before it the history counts, from it on the log.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -11,7 +11,7 @@ from featureflow_cli.compute.sql_text import quoted, sql_type, text_literal
 from featureflow_cli.compute.views import Source
 from featureflow_cli.engines.duckdb import Engine
 from featureflow_cli.errors import FeatureflowError
-from featureflow_cli.offline.files import FileRef
+from featureflow_cli.offline.files import FileRef, local
 from featureflow_cli.offline.snapshots import Snapshot, Spans
 from featureflow_cli.spec.types import INT64, TIMESTAMP, ColumnType, arrow_type
 
@@ -71,12 +71,10 @@ def _selection(source: Source, relation: str, conditions: Sequence[str]) -> str:
 
 def _scan(source: Source, files: Sequence[FileRef]) -> str:
     """The files as a relation in which each column of the source exists, null where a file is older than it."""
-    nothing = ", ".join(
-        f"NULL::{sql_type(kind)} AS {quoted(name)}" for name, kind in columns(source).items()
-    )
+    nothing = ", ".join(f"NULL::{sql_type(kind)} AS {quoted(name)}" for name, kind in columns(source).items())
     if not files:
         return f"(SELECT {nothing} WHERE false)"
-    paths = ", ".join(text_literal(file.path) for file in files)
+    paths = ", ".join(text_literal(path) for path in local(files))
     alike = all(file.columns is not None and file.columns >= source.columns.keys() for file in files)
     options = f"hive_partitioning = false, union_by_name = {'false' if alike else 'true'}"
     scan = f"read_parquet([{paths}], {options})"

@@ -4,7 +4,6 @@ What is *written* (the YAML) and what is *applied* (the registry) are two things
 `build-dataset` run on the applied definitions and say so where the written ones differ (`drift`).
 """
 
-import os
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
@@ -30,6 +29,7 @@ if TYPE_CHECKING:
     from featureflow_cli.compute.views import Repo, View
     from featureflow_cli.engines.duckdb import Engine
     from featureflow_cli.offline.log import OfflineLog
+    from featureflow_cli.offline.places import Place
     from featureflow_cli.online.store import OnlineStore
 
 
@@ -89,12 +89,13 @@ class Project:
 
     def builds(self) -> dict[str, Build]:
         """Per applied view the live build (`building` or `serving`) that follows it; read afresh."""
+        views = self.repo.views  # read before the builds: of an apply in between, `relearn` would know nothing
         return {
             build.view: build
             for build in self.registry.builds()
             if build.status in {"building", "serving"}
-            and build.view in self.repo.views
-            and build.fingerprint == self.repo.views[build.view].fingerprint
+            and build.view in views
+            and build.fingerprint == views[build.view].fingerprint
         }
 
     def serving(self) -> "dict[str, tuple[View, Build]]":
@@ -124,14 +125,29 @@ class Project:
         """The offline log of an applied source. One object per call: logs are for one thread."""
         return self._log(self.repo, source, self.applied.version)
 
-    def log_path(self, source: str) -> str:
-        """Where the source's offline log lies; a local path is the project's own, a URL as it is."""
-        return self._offline(source)
+    @cached_property
+    def offline_place(self) -> "Place":
+        """Where the offline store lies: the project's own folder, or a bucket."""
+        from featureflow_cli.offline.places import Connection, Folder, opened
+
+        config = self.config.offline_store
+        if "://" not in config.path:
+            return Folder((self.root / config.path).absolute())
+        given = Connection(**config.options.model_dump())
+        return opened(config.path, given.completed(self.environ), (self.root / config.cache).absolute())
+
+    def log_place(self, source: str) -> "Place":
+        """Where the source's offline log lies."""
+        return self.offline_place.child(source)
+
+    @property
+    def letters_place(self) -> "Place":
+        """Where the dead letters of all sources lie; no source can have this name."""
+        return self.offline_place.child("dead-letters")
 
     @property
     def letters_path(self) -> str:
-        """Where the dead letters of all sources lie; no source can have this name."""
-        return self._offline("dead-letters")
+        return str(self.letters_place)
 
     @cached_property
     def online(self) -> "OnlineStore":
@@ -199,10 +215,6 @@ class Project:
             definitions_json=dump_definitions_json(after.definitions),
         )
 
-    def _offline(self, name: str) -> str:
-        base = self.config.offline_store.path
-        return f"{base.rstrip('/')}/{name}" if "://" in base else os.fspath(self.root / base / name)
-
     def _applied_definitions(self) -> Defined:
         applied = self.applied_or_none
         if applied is None:
@@ -214,7 +226,7 @@ class Project:
         logs: dict[str, str] = {}
         histories: dict[str, History] = {}
         for source in self.written_repo.sources.values():
-            if not source.streamed or not Path(self.log_path(source.name)).exists():
+            if not source.streamed or not self._has_log(source.name):
                 continue
             snapshot = self._log(self.written_repo, source.name, 1).snapshot()
             if snapshot.version < 0:
@@ -228,10 +240,17 @@ class Project:
         version = self.applied_or_none.version if self.applied_or_none else 0
         return Present(version, self.registry.builds(), logs, histories, topics.look(self, self.written_repo))
 
+    def _has_log(self, source: str) -> bool:
+        from featureflow_cli.offline.delta import reported
+
+        place = self.log_place(source)
+        with reported(place):
+            return place.holds_table()
+
     def _log(self, repo: "Repo", source: str, version: int) -> "OfflineLog":
         from featureflow_cli.offline.log import OfflineLog
 
-        return OfflineLog(self.log_path(source), repo.sources[source], meaning_order=version)
+        return OfflineLog(self.log_place(source), repo.sources[source], meaning_order=version)
 
     def repo_at(self, version: int) -> "Repo":
         """An earlier version's definitions, compiled once: they never change."""

@@ -58,7 +58,7 @@ def _snapshot(project: Project, source: Source, version: int | None) -> "Snapsho
     """None for a table that others keep: it is its own log. A source never streamed has an empty one."""
     if not source.streamed:
         return None
-    return OfflineLog(project.log_path(source.name), source).snapshot(version)
+    return OfflineLog(project.log_place(source.name), source).snapshot(version)
 
 
 def _count(counts: Counter[str], letters: "pa.Table") -> None:

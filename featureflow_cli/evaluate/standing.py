@@ -62,10 +62,7 @@ def sources(project: Project) -> list[SourceStanding]:
     """Of every applied source, as applied."""
     from featureflow_cli.offline.letters import DeadLetters
 
-    letters = DeadLetters(project.letters_path).read()
-    counts: dict[str, int] = {}
-    for name in letters.column("source").to_pylist():
-        counts[name] = counts.get(name, 0) + 1
+    counts = DeadLetters(project.letters_place).counts()
     return [_source(project, source, counts.get(source.name, 0)) for source in project.repo.sources.values()]
 
 

@@ -1,73 +1,131 @@
 """Many small files of a day become few: the same rows by time, in a version that changes no data."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from featureflow_cli.errors import StoreUnavailable
 from featureflow_cli.offline import files
-from featureflow_cli.offline.delta import DataFile, Table, settled
+from featureflow_cli.offline.delta import DataFile, Table, plain, settled
+from featureflow_cli.offline.files import FileRef
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-SMALL_BYTES = 32 << 20
-TARGET_BYTES = 128 << 20
-"""Files below SMALL are joined, as long as the result stays about TARGET."""
+SMALL_BYTES = 16 << 20
+TARGET_BYTES = 64 << 20
+"""Files below SMALL are joined, as long as the result stays about TARGET: a group is held in memory."""
+MANY = 100
+"""So many small files of one day are worth joining while the stream runs: a commit costs by the files listed."""
 
 
-def compact(table: Table, schema: "pa.Schema", timestamp: str, minimum: int = 2) -> tuple[int, int]:
-    """Join a day's small files where there are at least `minimum`; answers (files before, files after).
+@dataclass(frozen=True)
+class Group:
+    """Small files of one day that are to become one."""
+
+    day: str
+    files: tuple[DataFile, ...]
+
+    @property
+    def bytes(self) -> int:
+        return sum(file.bytes for file in self.files)
+
+
+@dataclass(frozen=True)
+class Compacted:
+    """What a compaction did: `before` files of `days` days became `after`."""
+
+    before: int
+    after: int
+    days: int
+    bytes_before: int
+    bytes_after: int
+
+
+NOTHING = Compacted(0, 0, 0, 0, 0)
+
+
+def is_due(listed: Sequence[FileRef], many: int = MANY) -> bool:
+    """Whether some day has so many small files that joining them is worth a commit."""
+    days = Counter(file.day for file in listed if file.bytes < SMALL_BYTES)
+    return any(count >= many for count in days.values())
+
+
+def compact(
+    table: Table, timestamp: str, minimum: int = 2, bounded: Sequence[str] = files.LOG_BOUNDS
+) -> Compacted:
+    """Join a day's small files where there are at least `minimum`.
 
     Commits of others go on meanwhile: none of them removes a file but another compaction, to which this one
     yields. Earlier versions stay readable until `vacuum` takes their files.
     """
-    before = after = 0
-    for day, group in groups(files.day_files(table), minimum):
-        joined = _join(table, group, schema, timestamp, day)
+    done: list[tuple[Group, list[DataFile]]] = []
+    for group in groups(day_files(table), minimum):
+        joined = _join(table, group, timestamp, bounded)
         if _commit(table, joined, group):
-            before, after = before + len(group), after + 1
-    return before, after
+            done.append((group, joined))
+    return Compacted(
+        before=sum(len(group.files) for group, _ in done),
+        after=sum(len(joined) for _, joined in done),
+        days=len({group.day for group, _ in done}),
+        bytes_before=sum(group.bytes for group, _ in done),
+        bytes_after=sum(file.bytes for _, joined in done for file in joined),
+    )
 
 
-def groups(by_day: Mapping[str, Sequence[DataFile]], minimum: int) -> list[tuple[str, list[DataFile]]]:
+def groups(by_day: Mapping[str, Sequence[DataFile]], minimum: int) -> list[Group]:
     """The small files of each day, cut into groups of about TARGET_BYTES; groups under `minimum` files go."""
-    found: list[tuple[str, list[DataFile]]] = []
+    found: list[Group] = []
     for day, listed in sorted(by_day.items()):
         group: list[DataFile] = []
         for file in sorted(listed, key=lambda file: file.path):
             if file.bytes >= SMALL_BYTES:
                 continue
             if sum(member.bytes for member in group) + file.bytes > TARGET_BYTES:
-                found.append((day, group))
+                found.append(Group(day, tuple(group)))
                 group = []
             group.append(file)
-        found.append((day, group))
-    return [(day, group) for day, group in found if len(group) >= minimum]
+        found.append(Group(day, tuple(group)))
+    return [group for group in found if len(group.files) >= minimum]
 
 
-def _join(
-    table: Table, group: Sequence[DataFile], schema: "pa.Schema", timestamp: str, day: str
-) -> list[DataFile]:
-    import pyarrow.dataset as ds
+def day_files(table: Table) -> Mapping[str, list[DataFile]]:
+    """The listed files by day, as a commit that removes them wants them."""
+    by_day: dict[str, list[DataFile]] = {}
+    rows = table.files()
+    for path, size in zip(
+        rows.column("path").to_pylist(), rows.column("size_bytes").to_pylist(), strict=True
+    ):
+        day = files.day_of(path)
+        by_day.setdefault(day, []).append(DataFile(path, size, day, "", 0))
+    return by_day
 
+
+def _join(table: Table, group: Group, timestamp: str, bounded: Sequence[str]) -> list[DataFile]:
     try:
-        paths = [str(table.root / file.path) for file in group]
-        rows = ds.dataset(paths, schema=schema, format="parquet").to_table()
+        rows = table.place.dataset([file.path for file in group.files], _held(table)).to_table()
     except OSError as error:
-        message = f"cannot read the offline store's files of {day}: {error}"
-        raise StoreUnavailable(message, at=str(table.root)) from error
-    return files.write(table.root, rows, timestamp)
+        message = f"cannot read the offline store's files of {group.day}: {plain(error)}"
+        raise StoreUnavailable(message, at=str(table.place)) from error
+    return files.write(table.place, rows, timestamp, bounded)
 
 
-def _commit(table: Table, joined: list[DataFile], group: Sequence[DataFile]) -> bool:
+def _held(table: Table) -> "pa.Schema":
+    """The columns that lie in the files; the day is in their folder's name."""
+    import pyarrow as pa
+
+    return pa.schema([field for field in table.schema if field.name != "_day"])
+
+
+def _commit(table: Table, joined: list[DataFile], group: Group) -> bool:
     """False, and nothing left behind, where another compaction has taken one of the files."""
 
     def turn() -> bool:
-        listed = set(table.files().column("path").to_pylist())
-        if not listed.issuperset(file.path for file in group):
-            files.remove(table.root, joined)
+        if not table.paths().issuperset(file.path for file in group.files):
+            files.remove(table.place, joined)
             return False
-        table.commit(joined, {}, removed=group)
+        files.commit(table, joined, {}, removed=group.files)
         return True
 
     return settled(table, turn)

@@ -4,16 +4,15 @@ A file is invisible until a commit lists it; what a killed process leaves behind
 """
 
 import json
-import os
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import pairwise
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from featureflow_cli.errors import StoreUnavailable
-from featureflow_cli.offline.delta import DataFile, Table, durable
+from featureflow_cli.offline.delta import DataFile, Moved, Table, plain
+from featureflow_cli.offline.places import Place
 from featureflow_cli.times import DAY_US, format_timestamp
 
 if TYPE_CHECKING:
@@ -28,20 +27,29 @@ LOG_BOUNDS = ("_partition", "_offset")
 
 @dataclass(frozen=True)
 class FileRef:
-    """A listed file: its absolute path and what its rows lie between, both ends included.
+    """A listed file: where it lies and what its rows lie between, both ends included.
 
-    A bound is None where the file has no statistics for it: then it may hold anything; likewise `columns`, the
-    names of those that it has.
+    `bounds` are those of the columns that readers prune by. What the file has no statistics for is None, or not
+    among the bounds: then it may hold anything; likewise `columns`, the names of those that it has.
     """
 
-    path: str
+    place: Place = field(repr=False)
+    name: str
     rows: int
     bytes: int
     first_us: int | None
     last_us: int | None
-    partitions: tuple[int, int] | None
-    offsets: tuple[int, int] | None
+    bounds: Mapping[str, tuple[Any, Any]]
     columns: frozenset[str] | None
+
+    @property
+    def path(self) -> str:
+        """Its absolute path, or its URL."""
+        return self.place.full(self.name)
+
+    @property
+    def day(self) -> str:
+        return day_of(self.name)
 
     def may_hold(self, since_us: int | None, before_us: int | None) -> bool:
         """Whether a row with `since_us <= timestamp < before_us` can be in it (None: no bound)."""
@@ -51,18 +59,21 @@ class FileRef:
 
     def may_hold_offsets(self, partition: int, start: int, end: int) -> bool:
         """Whether a row of `partition` with `start <= offset < end` can be in it."""
-        return (self.partitions is None or self.partitions[0] <= partition <= self.partitions[1]) and (
-            self.offsets is None or (self.offsets[0] < end and self.offsets[1] >= start)
-        )
+        return self.overlaps("_partition", partition, partition) and self.overlaps("_offset", start, end - 1)
+
+    def overlaps(self, column: str, lowest: Any, highest: Any) -> bool:
+        """Whether a value of the column between these two, both included, can be in it."""
+        bounds = self.bounds.get(column)
+        return bounds is None or (bounds[0] <= highest and bounds[1] >= lowest)
 
 
 def write(
-    root: Path, rows: "pa.Table", timestamp: str, bounded: Sequence[str] = LOG_BOUNDS
+    place: Place, rows: "pa.Table", timestamp: str, bounded: Sequence[str] = LOG_BOUNDS
 ) -> list[DataFile]:
     """Write `rows` (without `_day`) as one file a day of `timestamp`, sorted by it; nothing is listed yet.
 
-    `bounded` are integer columns that get statistics beside the timestamp. StoreUnavailable when the disk
-    refuses: then none of the files is left.
+    `bounded` are columns that get statistics beside the timestamp. StoreUnavailable when the place refuses: then
+    none of the files is left.
     """
     import numpy as np
     import pyarrow.compute as pc
@@ -75,38 +86,44 @@ def write(
         for start, end in pairwise(cuts):
             if start < end:
                 day_rows = rows.slice(start, end - start)
-                written.append(write_day(root, day_rows, timestamp, int(days[start]), bounded))
+                written.append(write_day(place, day_rows, timestamp, int(days[start]), bounded))
     except BaseException:
-        remove(root, written)
+        remove(place, written)
         raise
     return written
 
 
 def write_day(
-    root: Path, rows: "pa.Table", timestamp: str, day: int, bounded: Sequence[str] = LOG_BOUNDS
+    place: Place, rows: "pa.Table", timestamp: str, day: int, bounded: Sequence[str] = LOG_BOUNDS
 ) -> DataFile:
     """Write one file of one day (days since the epoch); the rows are sorted by `timestamp`."""
-    import pyarrow.parquet as pq
-
     date = format_timestamp(day * DAY_US)[:10]
     path = f"_day={date}/{uuid.uuid4()}.parquet"
-    place = root / path
+    content = encoded(rows, (timestamp, *bounded))
     try:
-        place.parent.mkdir(parents=True, exist_ok=True)
-        pq.write_table(rows, place, compression="zstd", row_group_size=ROW_GROUP_ROWS, store_schema=False)
-        durable(place)
-        return DataFile(path, place.stat().st_size, date, statistics(rows, timestamp, bounded))
+        modified_ms = place.put(path, content)
+        return DataFile(path, content.size, date, statistics(rows, timestamp, bounded), modified_ms)
     except OSError as error:
-        remove(root, [DataFile(path, 0, date, "")])
-        message = f"cannot write to the offline store: {error}"
-        raise StoreUnavailable(message, at=os.fspath(root)) from error
+        remove(place, [DataFile(path, 0, date, "", 0)])
+        message = f"cannot write to the offline store: {plain(error)}"
+        raise StoreUnavailable(message, at=str(place)) from error
 
 
-def remove(root: Path, files: Sequence[DataFile]) -> None:
+def encoded(rows: "pa.Table", bounded: Sequence[str]) -> "pa.Buffer":
+    """The rows as a Parquet file."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    sink = pa.BufferOutputStream()
+    pq.write_table(rows, sink, compression="zstd", row_group_size=ROW_GROUP_ROWS, store_schema=False)
+    return sink.getvalue()
+
+
+def remove(place: Place, files: Sequence[DataFile]) -> None:
     """Take away files that were never listed; one that will not go is left for `vacuum`."""
     for file in files:
         try:
-            (root / file.path).unlink(missing_ok=True)
+            place.remove(file.path)
         except OSError:
             continue
 
@@ -118,54 +135,53 @@ def statistics(rows: "pa.Table", timestamp: str, bounded: Sequence[str] = LOG_BO
     lowest: dict[str, Any] = {}
     highest: dict[str, Any] = {}
     for name in (timestamp, *bounded):
-        bounds = pc.min_max(rows.column(name).cast("int64")).as_py()
-        show = format_timestamp if name == timestamp else int
-        lowest[name], highest[name] = show(bounds["min"]), show(bounds["max"])
+        column = rows.column(name)
+        bounds = pc.min_max(column.cast("int64") if name == timestamp else column).as_py()
+        if name == timestamp:
+            bounds = {side: format_timestamp(moment) for side, moment in bounds.items()}
+        lowest[name], highest[name] = bounds["min"], bounds["max"]
     nulls = {name: rows.column(name).null_count for name in rows.column_names}
     return json.dumps(
         {"numRecords": rows.num_rows, "minValues": lowest, "maxValues": highest, "nullCount": nulls}
     )
 
 
-def listed(table: Table, timestamp: str) -> tuple[FileRef, ...]:
+def listed(table: Table, timestamp: str, bounded: Sequence[str] = LOG_BOUNDS) -> tuple[FileRef, ...]:
     """The files of the version that `table` shows, in order of path (so, of day)."""
+    import pyarrow as pa
+
     rows = table.files()
-    count = rows.num_rows
+    nothing = [None] * rows.num_rows
 
-    def bounds(name: str) -> "list[Any]":
-        import pyarrow as pa
+    def side(which: str, name: str) -> "list[Any]":
+        held = f"{which}.{name}"
+        if held not in rows.column_names:
+            return nothing
+        column = rows.column(held)
+        values: list[Any] = (column.cast(pa.int64()) if name == timestamp else column).to_pylist()
+        return values
 
-        pair = [
-            rows.column(f"{side}.{name}").cast(pa.int64()).to_pylist()
-            if f"{side}.{name}" in rows.column_names
-            else [None] * count
-            for side in ("min", "max")
-        ]
-        return list(zip(*pair, strict=True))
-
+    sides = {name: (side("min", name), side("max", name)) for name in (timestamp, *bounded)}
+    names, sizes = rows.column("path").to_pylist(), rows.column("size_bytes").to_pylist()
+    counts, columns = rows.column("num_records").to_pylist(), _columns(rows)
     found = [
         FileRef(
-            path=os.fspath(table.root / path),
-            rows=records,
-            bytes=size,
-            first_us=times[0],
-            last_us=times[1],
-            partitions=None if None in partitions else partitions,
-            offsets=None if None in offsets else offsets,
-            columns=held or None,
+            place=table.place,
+            name=names[at],
+            rows=counts[at],
+            bytes=sizes[at],
+            first_us=sides[timestamp][0][at],
+            last_us=sides[timestamp][1][at],
+            bounds={
+                name: (low[at], high[at])
+                for name, (low, high) in sides.items()
+                if name != timestamp and low[at] is not None and high[at] is not None
+            },
+            columns=columns[at] or None,
         )
-        for path, records, size, times, partitions, offsets, held in zip(
-            rows.column("path").to_pylist(),
-            rows.column("num_records").to_pylist(),
-            rows.column("size_bytes").to_pylist(),
-            bounds(timestamp),
-            bounds("_partition"),
-            bounds("_offset"),
-            _columns(rows),
-            strict=True,
-        )
+        for at in range(rows.num_rows)
     ]
-    return tuple(sorted(found, key=lambda file: file.path))
+    return tuple(sorted(found, key=lambda file: file.name))
 
 
 def _columns(rows: "pa.Table") -> list[frozenset[str]]:
@@ -179,24 +195,53 @@ def _columns(rows: "pa.Table") -> list[frozenset[str]]:
     return [frozenset(name for name, has in counted.items() if has[at]) for at in range(rows.num_rows)]
 
 
+def commit(
+    table: Table,
+    written: Sequence[DataFile],
+    transactions: Mapping[str, int],
+    removed: Sequence[DataFile] = (),
+) -> None:
+    """`Table.commit`; where it fails, look whether it was made and only its answer was lost.
+
+    Raises Moved where it was not (and the table now shows who was faster), StoreUnavailable where nobody can say.
+    """
+    try:
+        table.commit(written, transactions, removed)
+    except (Moved, StoreUnavailable):
+        table.look()
+        if not written or not table.paths().issuperset(file.path for file in written):
+            raise
+
+
+def local(files: Sequence[FileRef]) -> list[str]:
+    """Paths on this machine under which the files can be read, in order; StoreUnavailable."""
+    if not files:
+        return []
+    place = files[0].place
+    try:
+        return place.local([(file.name, file.bytes) for file in files])
+    except OSError as error:
+        message = f"cannot read the offline store: {plain(error)}"
+        raise StoreUnavailable(message, at=str(place)) from error
+
+
 def scan(
     files: Sequence[FileRef], schema: "pa.Schema", columns: Sequence[str], where: Any
 ) -> "Iterator[pa.RecordBatch]":
     """Batches of `columns` from the rows that `where` (a pyarrow expression) keeps, in no order.
 
-    A column that an older file has not is null.
+    The files are of one table and read where they lie, no more of them than that takes. A column that an older
+    file has not is null.
     """
-    import pyarrow.dataset as ds
-
     if not files:
         return
+    place = files[0].place
     try:
-        yield from ds.dataset([file.path for file in files], schema=schema, format="parquet").to_batches(
-            columns=list(columns), filter=where
-        )
+        found = place.dataset([file.name for file in files], schema)
+        yield from found.to_batches(columns=list(columns), filter=where)
     except OSError as error:
-        message = f"cannot read the offline store: {error}"
-        raise StoreUnavailable(message) from error
+        message = f"cannot read the offline store: {plain(error)}"
+        raise StoreUnavailable(message, at=str(place)) from error
 
 
 def microseconds(column: "pa.ChunkedArray") -> "np.ndarray[Any, np.dtype[np.int64]]":
@@ -207,13 +252,6 @@ def microseconds(column: "pa.ChunkedArray") -> "np.ndarray[Any, np.dtype[np.int6
     return found
 
 
-def day_files(table: Table) -> Mapping[str, list[DataFile]]:
-    """The listed files by day, as a commit that removes them wants them."""
-    by_day: dict[str, list[DataFile]] = {}
-    rows = table.files()
-    for path, size in zip(
-        rows.column("path").to_pylist(), rows.column("size_bytes").to_pylist(), strict=True
-    ):
-        day = path.split("/", 1)[0].removeprefix("_day=")
-        by_day.setdefault(day, []).append(DataFile(path, size, day, ""))
-    return by_day
+def day_of(path: str) -> str:
+    """The day (as in `2026-01-31`) that a file's rows are of, by its path in the table."""
+    return path.split("/", 1)[0].removeprefix("_day=")

@@ -4,10 +4,13 @@ Letters are written before the commit that passes their offsets [letters], so a 
 what stands is kept, and the newcomer is dropped.
 """
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from featureflow_cli.offline import files
-from featureflow_cli.offline.delta import Moved, Table, local, settled
+from featureflow_cli.offline import compaction, files
+from featureflow_cli.offline.delta import Moved, Table, settled
+from featureflow_cli.offline.files import FileRef
+from featureflow_cli.offline.places import Place, place_of
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -17,10 +20,10 @@ _POSITION = ("source", "partition", "offset")
 
 
 class DeadLetters:
-    """The table in the folder `path`. For one thread; any number of processes may share the folder."""
+    """The table at `place` (text: a folder). For one thread; any number of processes may share the place."""
 
-    def __init__(self, path: str) -> None:
-        self.root = local(path)
+    def __init__(self, place: str | Place) -> None:
+        self.place = place_of(place)
         self._table: Table | None = None
 
     @property
@@ -45,7 +48,8 @@ class DeadLetters:
     def append(self, letters: "pa.Table") -> int:
         """Write those whose position (source, partition, offset) is new; answers how many.
 
-        They are on the disk when it returns. StoreUnavailable where that fails: then none of them is visible.
+        They are on the disk when it returns. StoreUnavailable where that fails: then none of them is visible,
+        unless only the answer was lost; bringing them again settles that.
         """
         letters = letters.select(self.schema.names).cast(self.schema)
         if letters.num_rows == 0:
@@ -57,12 +61,13 @@ class DeadLetters:
             fresh = self._fresh(table, letters, ends)
             if fresh.num_rows == 0:
                 return 0
-            written = files.write(self.root, fresh, _LETTERED, ("partition", "offset"))
-            raised = {app_id: max(end, table.transaction(app_id) or 0) for app_id, end in ends.items()}
+            written = files.write(self.place, fresh, _LETTERED, _POSITION)
+            known = table.transactions()
+            raised = {app_id: max(end, known.get(app_id, 0)) for app_id, end in ends.items()}
             try:
-                table.commit(written, raised)
+                files.commit(table, written, raised)
             except Moved:
-                files.remove(self.root, written)
+                files.remove(self.place, written)
                 raise
             return int(fresh.num_rows)
 
@@ -85,37 +90,55 @@ class DeadLetters:
                 where = where & (pc.field(name) == wanted)
         if since_us is not None:
             where = where & (pc.field(_LETTERED) >= pa.scalar(since_us, pa.timestamp("us", tz="UTC")))
-        table = self._look()
-        found = self.schema.empty_table() if table is None else self._scan(table, self.schema, where)
+        listed = [file for file in self._listed() if file.may_hold(since_us, None)]
+        found = _scan(listed, self.schema, where)
         return found.sort_by([(name, "ascending") for name in (_LETTERED, *_POSITION)])
 
+    def counts(self) -> dict[str, int]:
+        """How many letters each source has."""
+        import pyarrow as pa
+        import pyarrow.compute as pc
+
+        found = _scan(self._listed(), pa.schema([self.schema.field("source")]), pc.scalar(True))
+        counted = found.column("source").value_counts().to_pylist()
+        return {each["values"]: each["counts"] for each in counted}
+
+    def compact(self, minimum: int = 2) -> compaction.Compacted:
+        """Join the small files of each day that has at least `minimum`; beside any writer."""
+        table = self._look()
+        if table is None:
+            return compaction.NOTHING
+        return compaction.compact(table, _LETTERED, minimum, _POSITION)
+
+    def vacuum(self, retention_hours: int, dry_run: bool = False) -> list[str]:
+        """Delete files that no version of that time lists; answers their paths."""
+        table = self._look()
+        return [] if table is None else table.vacuum(retention_hours, dry_run)
+
     def _fresh(self, table: Table, letters: "pa.Table", ends: dict[str, int]) -> "pa.Table":
-        """The letters whose position the table has not, each once; reads it only where it may have one."""
+        """The letters whose position the table has not, each once; reads no file but those that may have one."""
         import pyarrow as pa
         import pyarrow.compute as pc
 
         numbered = letters.append_column("_row", pa.array(range(letters.num_rows), pa.int64()))
         firsts = numbered.group_by(list(_POSITION)).aggregate([("_row", "min")]).column("_row_min")
         letters = letters.take(firsts)
-        lowest = pc.min(letters.column("offset")).as_py()
-        if all((table.transaction(app_id) or 0) <= lowest for app_id in ends):
+        known, lowest = table.transactions(), pc.min_max(letters.column("offset")).as_py()["min"]
+        if all(known.get(app_id, 0) <= lowest for app_id in ends):
             return letters
+        listed = [file for file in files.listed(table, _LETTERED, _POSITION) if _may_hold(file, letters)]
         sources = pc.unique(letters.column("source"))
         where = pc.field("source").isin(sources) & (pc.field("offset") >= lowest)
-        positions = pa.schema([self.schema.field(name) for name in _POSITION])
-        held = self._scan(table, positions, where)
+        held = _scan(listed, pa.schema([self.schema.field(name) for name in _POSITION]), where)
         return letters.join(held, list(_POSITION), join_type="left anti").select(self.schema.names)
 
-    def _scan(self, table: Table, schema: "pa.Schema", where: Any) -> "pa.Table":
-        import pyarrow as pa
-
-        return pa.Table.from_batches(
-            files.scan(files.listed(table, _LETTERED), schema, schema.names, where), schema
-        )
+    def _listed(self) -> Sequence[FileRef]:
+        table = self._look()
+        return () if table is None else files.listed(table, _LETTERED, _POSITION)
 
     def _look(self) -> Table | None:
         if self._table is None:
-            self._table = Table.open(self.root)
+            self._table = Table.open(self.place)
         else:
             table, self._table = self._table, None  # opened afresh after an error
             table.look()
@@ -125,8 +148,22 @@ class DeadLetters:
     def _create(self) -> Table:
         import pyarrow as pa
 
-        self._table = Table.create(self.root, self.schema.append(pa.field("_day", pa.date32())), {})
+        self._table = Table.create(self.place, self.schema.append(pa.field("_day", pa.date32())), {})
         return self._table
+
+
+def _scan(listed: Sequence[FileRef], schema: "pa.Schema", where: Any) -> "pa.Table":
+    import pyarrow as pa
+
+    return pa.Table.from_batches(files.scan(listed, schema, schema.names, where), schema)
+
+
+def _may_hold(file: FileRef, letters: "pa.Table") -> bool:
+    """Whether the file can have a letter of one of these positions, by its bounds."""
+    import pyarrow.compute as pc
+
+    ranges = {name: pc.min_max(letters.column(name)).as_py() for name in _POSITION}
+    return all(file.overlaps(name, wanted["min"], wanted["max"]) for name, wanted in ranges.items())
 
 
 def _ends(letters: "pa.Table") -> dict[str, int]:

@@ -6,16 +6,16 @@ trimmed to what the table has not [trim]. What decides about events has a versio
 [meaning].
 """
 
-import os
-from dataclasses import replace
+from collections.abc import Mapping
 from functools import partial
 from typing import TYPE_CHECKING
 
 from featureflow_cli.compute.views import Source
 from featureflow_cli.errors import Conflict, FeatureflowError, StoreUnavailable
 from featureflow_cli.offline import compaction, files, memory
-from featureflow_cli.offline.delta import DataFile, Table, local, settled
+from featureflow_cli.offline.delta import DataFile, Table, settled
 from featureflow_cli.offline.files import FileRef
+from featureflow_cli.offline.places import Place, place_of
 from featureflow_cli.offline.snapshots import MeaningMoved, Snapshot, Spans, trim
 from featureflow_cli.spec.types import arrow_type
 
@@ -25,22 +25,20 @@ if TYPE_CHECKING:
 __all__ = ["MeaningMoved", "OfflineLog", "Snapshot", "trim"]
 
 RESERVED = ("_partition", "_offset", "_ingested_at", "_day")
-BELOW_ZERO = (-1, -2)
-"""The partitions that are not Kafka's: files, and replayed dead letters."""
-
 _MEANING = "featureflow.meaning"
 _ORDER = "featureflow.meaning_order"
-_PARTITIONS = "featureflow/partitions"
+_APP = "featureflow/"
+"""Before a partition's number: the application id whose version is the partition's end."""
 
 
 class OfflineLog:
-    """The log of `source` in the folder `path`. For one thread; any number of processes may share the folder.
+    """The log of `source` at `place` (text: a folder). For one thread; any number of processes may share the place.
 
     `meaning_order` numbers the applied versions of the definitions; None: whoever raises is the newest.
     """
 
-    def __init__(self, path: str, source: Source, *, meaning_order: int | None = None) -> None:
-        self.root = local(path)
+    def __init__(self, place: str | Place, source: Source, *, meaning_order: int | None = None) -> None:
+        self.place = place_of(place)
         self.source = source
         self._meaning_order = meaning_order
         self._table: Table | None = None
@@ -68,10 +66,10 @@ class OfflineLog:
             return self._empty() if table is None else self._show(table)
         if version < 0:
             return self._empty()
-        earlier = Table.open(self.root, version)
+        earlier = Table.open(self.place, version)
         if earlier is None:
             message = f"the offline log has no version {version}"
-            raise StoreUnavailable(message, at=os.fspath(self.root))
+            raise StoreUnavailable(message, at=str(self.place))
         return self._show(earlier)
 
     def append(self, rows: "pa.Table", ends: Spans, base: Snapshot) -> Snapshot:
@@ -92,9 +90,9 @@ class OfflineLog:
             if all(start == end for start, end in ends.values()):
                 return now
             if rows.num_rows and not written:
-                written.extend(files.write(self.root, judged, self._timestamp))
-            table.commit(written, self._transactions(now, ends))
-            return self._committed(table, now, ends)
+                written.extend(files.write(self.place, judged, self._timestamp))
+            files.commit(table, written, _transactions(ends))
+            return self._show(table)
 
         judged = rows.select(self.schema.names).cast(self.schema)
         try:
@@ -137,20 +135,15 @@ class OfflineLog:
         ts, id = self.schema.field(self._timestamp), self.schema.field(self.source.event_id)
         return memory.recent(snapshot, ts, id, partition, since_us)
 
-    def compact(self, minimum: int = 2) -> tuple[int, int]:
-        """Join the small files of each day; answers (files before, files after) of those joined."""
-        import pyarrow as pa
-
+    def compact(self, minimum: int = 2) -> compaction.Compacted:
+        """Join the small files of each day that has at least `minimum`; beside any other writer."""
         table = self._look()
-        if table is None:
-            return (0, 0)
-        held = pa.schema([field for field in table.schema if field.name != "_day"])
-        return compaction.compact(table, held, self._timestamp, minimum)
+        return compaction.NOTHING if table is None else compaction.compact(table, self._timestamp, minimum)
 
-    def vacuum(self, retention_hours: int = 168) -> list[str]:
-        """Delete files that no version of that time lists; versions before it can no longer be read."""
+    def vacuum(self, retention_hours: int, dry_run: bool = False) -> list[str]:
+        """Delete files that no version of that time lists, nor a commit in flight; answers their paths."""
         table = self._look()
-        return [] if table is None else table.vacuum(retention_hours)
+        return [] if table is None else table.vacuum(retention_hours, dry_run)
 
     @property
     def _timestamp(self) -> str:
@@ -158,7 +151,7 @@ class OfflineLog:
 
     def _look(self) -> Table | None:
         if self._table is None:
-            self._table, self._shown = Table.open(self.root), None
+            self._table, self._shown = Table.open(self.place), None
         else:
             table, self._table = self._table, None  # opened afresh after an error
             table.look()
@@ -170,7 +163,7 @@ class OfflineLog:
 
         schema = self.schema.append(pa.field("_day", pa.date32()))
         properties = {_MEANING: self.source.meaning, _ORDER: str(self._meaning_order or 1)}
-        self._table = Table.create(self.root, schema, properties)
+        self._table = Table.create(self.place, schema, properties)
         return self._table
 
     def _empty(self) -> Snapshot:
@@ -185,35 +178,14 @@ class OfflineLog:
         return self._shown
 
     def _read(self, table: Table) -> Snapshot:
-        """Ask the table for every end, each of which costs a replay of its latest commits."""
-        known = (*range(table.transaction(_PARTITIONS) or 0), *BELOW_ZERO)
-        found = {partition: table.transaction(_app_id(partition)) for partition in known}
         properties = table.properties
         return Snapshot(
             version=table.version,
-            ends={partition: end for partition, end in sorted(found.items()) if end is not None},
+            ends=_ends(table.transactions()),
             meaning=properties.get(_MEANING, ""),
             meaning_order=int(properties.get(_ORDER, "0")),
-            _files=partial(_files_of, self.root, table.version, self._timestamp),
+            _files=partial(_files_of, table, table.version, self._timestamp),
         )
-
-    def _committed(self, table: Table, before: Snapshot, ends: Spans) -> Snapshot:
-        """The snapshot after our commit on `before`: known without asking, if nobody has committed since."""
-        if table.version == before.version + 1:
-            moved = before.ends | {partition: end for partition, (start, end) in ends.items() if start < end}
-            self._shown = replace(
-                before,
-                version=table.version,
-                ends=dict(sorted(moved.items())),
-                _files=partial(_files_of, self.root, table.version, self._timestamp),
-            )
-        return self._show(table)
-
-    def _transactions(self, now: Snapshot, ends: Spans) -> dict[str, int]:
-        moved = {partition: end for partition, (start, end) in ends.items() if start < end}
-        count = max(moved) + 1
-        grown = {_PARTITIONS: count} if count > max(now.ends, default=-1) + 1 else {}
-        return grown | {_app_id(partition): end for partition, end in moved.items()}
 
     def _continues(self, now: Snapshot, ends: Spans, base: Snapshot) -> None:
         if not now.meaning == self.source.meaning == base.meaning:
@@ -224,7 +196,7 @@ class OfflineLog:
         for partition, (start, _) in ends.items():
             end = now.ends.get(partition, start)
             if end != start:
-                message = f"{self.root}: partition {partition} ends at {end}, the commit starts at {start}"
+                message = f"{self.place}: partition {partition} ends at {end}, the commit starts at {start}"
                 raise Conflict(message, hint="trim to the newest snapshot, and repeat")
 
     def _withdraw(self, table: Table, written: list[DataFile]) -> None:
@@ -233,10 +205,10 @@ class OfflineLog:
             return
         try:
             table.look()
-            known = set(table.files().column("path").to_pylist())
+            known = table.paths()
         except StoreUnavailable:  # nobody can say: `vacuum` will
             return
-        files.remove(self.root, [file for file in written if file.path not in known])
+        files.remove(self.place, [file for file in written if file.path not in known])
 
     def _check(self, rows: "pa.Table", ends: Spans) -> None:
         """The caller's part of the bargain, looked at once more: every row lies in its partition's span."""
@@ -266,10 +238,18 @@ class OfflineLog:
             table.add_columns(added)
 
 
-def _app_id(partition: int) -> str:
-    return f"featureflow/{partition}"
+def _transactions(ends: Spans) -> dict[str, int]:
+    return {f"{_APP}{partition}": end for partition, (start, end) in ends.items() if start < end}
 
 
-def _files_of(root: "os.PathLike[str]", version: int, timestamp: str) -> tuple[FileRef, ...]:
-    table = Table.open(local(os.fspath(root)), version)
-    return () if table is None else files.listed(table, timestamp)
+def _ends(transactions: Mapping[str, int]) -> dict[int, int]:
+    found = {
+        app_id.removeprefix(_APP): end for app_id, end in transactions.items() if app_id.startswith(_APP)
+    }
+    return dict(sorted((int(partition), end) for partition, end in found.items()))
+
+
+def _files_of(table: Table, version: int, timestamp: str) -> tuple[FileRef, ...]:
+    """The files of a version that `table` showed; it may have moved on since."""
+    shown = table if table.version == version else Table.open(table.place, version)
+    return () if shown is None else files.listed(shown, timestamp)

@@ -243,7 +243,7 @@ def _settled(
 def log_ends(project: Project, source: Source) -> dict[int, int]:
     """One past the last offset of each partition; of a table that others keep, of its listed files."""
     if source.streamed:
-        return OfflineLog(project.log_path(source.name), source).snapshot().ends
+        return OfflineLog(project.log_place(source.name), source).snapshot().ends
     files = listed(project, source)
     return {PARTITION: files[-1].end_offset} if files else {}
 

@@ -335,9 +335,22 @@ class OnlineStoreConfig(Model):
     timeout: Duration = 5_000_000
 
 
+class BucketOptions(Model):
+    """How object storage is reached; what is left out is as the environment says (`AWS_…`)."""
+
+    endpoint: str | None = Field(default=None, pattern=r"^https?://[^/\s]+/?$")
+    region: str | None = None
+    path_style: bool | None = None
+    access_key_id: str | None = Field(default=None, repr=False)
+    secret_access_key: str | None = Field(default=None, repr=False)
+    session_token: str | None = Field(default=None, repr=False)
+
+
 class OfflineStoreConfig(Model):
     type: Literal["delta"] = "delta"
     path: str = "data/offline"
+    options: BucketOptions = BucketOptions()
+    cache: str = "data/cache"
 
 
 class EngineConfig(Model):

@@ -74,7 +74,7 @@ class Ground:
 
     def _told(self, source: Source) -> Letters:
         """Where the source's letters go: the table of all letters, and its own topic if it has one."""
-        kafka, table = kafka_of(source, self._project.config), DeadLetters(self._project.letters_path)
+        kafka, table = kafka_of(source, self._project.config), DeadLetters(self._project.letters_place)
         if kafka is None or kafka.dead_letter_topic is None:
             return table
         from featureflow_cli.sources.kafka_producer import LetterTopic
@@ -87,7 +87,7 @@ class Ground:
         self._intakes.append(intake)
         if log is None:
             return intake
-        return WithReplays(intake, project.registry, DeadLetters(project.letters_path), source.name)
+        return WithReplays(intake, project.registry, DeadLetters(project.letters_place), source.name)
 
     def _events(self, source: Source, log: "OfflineLog | None") -> Intake:
         project = self._project

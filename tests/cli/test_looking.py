@@ -160,7 +160,7 @@ def test_a_letter_is_replayed_once_as_a_new_event(bank: Bank):
     assert bank("dead-letters", "replay", "--reason", "wrong_type").stderr == "No dead letters to replay.\n"
     project = open_project(bank.root, None, {}, lambda: NOW_US)
     events = FileIntake(project.root, project.repo.sources["payments"], lambda reached: [])
-    intake = WithReplays(events, project.registry, DeadLetters(project.letters_path), "payments")
+    intake = WithReplays(events, project.registry, DeadLetters(project.letters_place), "payments")
     assert intake.partitions() == [*events.partitions(), REPLAY]
     ((batch,),) = intake.read({REPLAY: 0}, 10).values()
     assert list(batch.content) == [b'{"amount": "2.00"}', b'{"amount": "1.00"}']

@@ -12,12 +12,14 @@ import pytest
 
 from tests.services import kafka as kafka_service
 from tests.services import redis as redis_service
+from tests.services import s3 as s3_service
 from tests.services.kafka import Kafka
 from tests.services.redis import RedisCluster, RedisServer, redis_cluster, redis_server
+from tests.services.s3 import S3Server, s3_server
 from tests.services.sharing import shared_kafka
 
-MISSING = {"redis": redis_service.missing, "kafka": kafka_service.missing}
-SERVICE_OF_FIXTURE = {"redis_url": "redis", "redis_cluster_url": "redis", "kafka": "kafka"}
+MISSING = {"redis": redis_service.missing, "kafka": kafka_service.missing, "s3": s3_service.missing}
+SERVICE_OF_FIXTURE = {"redis_url": "redis", "redis_cluster_url": "redis", "kafka": "kafka", "s3": "s3"}
 
 
 def require(service: str) -> None:
@@ -54,6 +56,14 @@ def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kafka]:
         folder = folder.parent
     with shared_kafka(folder) as address:
         yield Kafka(address)
+
+
+@pytest.fixture(scope="session")
+def s3() -> Iterator[S3Server]:
+    """A server for each process of the run: make buckets of your own, `s3.bucket()`."""
+    require("s3")
+    with s3_server() as server:
+        yield server
 
 
 @pytest.fixture(scope="session")

@@ -90,7 +90,7 @@ def test_an_earlier_version_and_the_ends_of_a_floor_cut_alike(engine: Engine, lo
 
 def test_columns_that_came_later_are_null_in_older_rows(engine: Engine, log: OfflineLog) -> None:
     """Also where no file has the column yet."""
-    newer = OfflineLog(str(log.root), source(meaning="m2", extra=True))
+    newer = OfflineLog(log.place, source(meaning="m2", extra=True))
     base = newer.raise_meaning(newer.snapshot())
     relation = accepted(engine, newer.source, base)
     assert engine.row(f"SELECT count(*), count(extra) FROM {relation}") == (35, 0)

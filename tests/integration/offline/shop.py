@@ -1,14 +1,16 @@
 """A small source and its events, for tests of the offline log. Processes of tests run this module's functions."""
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from featureflow_cli.compute.views import Source
 from featureflow_cli.errors import Conflict
+from featureflow_cli.offline.files import FileRef
 from featureflow_cli.offline.log import OfflineLog, Snapshot, trim
+from featureflow_cli.offline.places import Place
 from featureflow_cli.spec.types import DOUBLE, INT64, STRING, TIMESTAMP, decimal_type
 from featureflow_cli.times import HOUR_US, parse_timestamp
 
@@ -59,19 +61,18 @@ def events(log: OfflineLog, partition: int, start: int, end: int, *, step_us: in
 
 def positions(snapshot: Snapshot) -> list[tuple[int, int]]:
     """(partition, offset) of every row that the snapshot lists, sorted: read from the files themselves."""
-    import pyarrow.parquet as pq
-
-    found = [
-        tuple(row.values())
-        for file in snapshot.files
-        for row in pq.ParquetFile(file.path).read(["_partition", "_offset"]).to_pylist()
-    ]
-    return sorted(found)
+    rows = (read(file).select(["_partition", "_offset"]).to_pylist() for file in snapshot.files)
+    return sorted(tuple(row.values()) for each in rows for row in each)
 
 
-def append_all(path: Path, partition: int, commits: int, size: int) -> int:
+def read(file: FileRef) -> pa.Table:
+    """A file's rows: fetched anew, past any cache."""
+    return pq.ParquetFile(pa.BufferReader(file.place.get(file.name))).read()
+
+
+def append_all(place: Place, partition: int, commits: int, size: int) -> int:
     """Commit `commits` times `size` events, trimming and repeating on conflict; answers how many conflicts."""
-    log = OfflineLog(str(path), source())
+    log = OfflineLog(place, source())
     conflicts = 0
     for number in range(commits):
         start, end = number * size, (number + 1) * size
@@ -88,7 +89,7 @@ def append_all(path: Path, partition: int, commits: int, size: int) -> int:
     return conflicts
 
 
-def write_and_stop(path: Path, start: int, end: int) -> None:
+def write_and_stop(place: Place, start: int, end: int) -> None:
     """Write the files of a commit, and die before the commit lists them."""
     import os
     import signal
@@ -98,7 +99,7 @@ def write_and_stop(path: Path, start: int, end: int) -> None:
     def die(*_: object, **__: object) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
-    log = OfflineLog(str(path), source())
+    log = OfflineLog(place, source())
     base = log.snapshot()
     Table.commit = die  # type: ignore[method-assign]  # the process dies here, so nobody else sees it
     log.append(events(log, 0, start, end), {0: (start, end)}, base)

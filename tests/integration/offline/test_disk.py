@@ -1,6 +1,5 @@
 """A disk that is full, read-only or not there: a clear message, nothing half-visible, and on it goes afterwards."""
 
-import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -62,27 +61,12 @@ def test_a_read_only_disk_is_said_in_one_line(small_disk: Path) -> None:
             log.append(events(log, 0, 5, 5 + rows), {0: (5, 10)}, base)
         assert "\n" not in str(raised.value)
         assert "\x1b" not in str(raised.value)
-        assert str(log.root) in str(raised.value)
+        assert str(log.place) in str(raised.value)
     with pytest.raises(StoreUnavailable, match="Read-only file system"):
         OfflineLog(str(small_disk / "other"), source()).append(events(log, 0, 0, 5), {0: (0, 5)}, base)
     with pytest.raises(StoreUnavailable, match="Read-only file system"):
         DeadLetters(str(small_disk / "letters")).append(letters([("a", 0, 1)]))
     assert positions(log.snapshot()) == positions(base)
-
-
-@pytest.mark.parametrize("made_anew", [False, True])
-def test_a_table_removed_while_in_use_is_noticed_once(tmp_path: Path, made_anew: bool) -> None:
-    """The worker must take everything up anew; what it held is of another table."""
-    log = OfflineLog(str(tmp_path / "log"), source())
-    base = log.append(events(log, 0, 0, 5), {0: (0, 5)}, log.snapshot())
-    shutil.rmtree(log.root)
-    if made_anew:
-        other = OfflineLog(str(tmp_path / "log"), source())
-        other.append(events(log, 0, 0, 2), {0: (0, 2)}, other.snapshot())
-    with pytest.raises(StoreUnavailable, match=r"No such file|made anew"):
-        log.append(events(log, 0, 5, 9), {0: (5, 9)}, base)
-    assert log.snapshot().ends == ({0: 2} if made_anew else {})
-    assert log.append(events(log, 1, 0, 1), {1: (0, 1)}, log.snapshot()).ends[1] == 1
 
 
 def test_a_file_in_the_place_of_the_folder_is_said(tmp_path: Path) -> None:

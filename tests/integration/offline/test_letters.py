@@ -1,13 +1,14 @@
 """Dead letters: each position once, however often a replay brings it."""
 
 import multiprocessing
-from pathlib import Path
 
 import pyarrow as pa
 import pytest
 
 from featureflow_cli.offline.letters import DeadLetters
+from featureflow_cli.offline.places import Place
 from featureflow_cli.times import DAY_US
+from tests.integration.offline.places import Stored
 
 MOMENT = pa.timestamp("us", tz="UTC")
 
@@ -31,15 +32,15 @@ def letters(
     )
 
 
-def append_same(path: Path) -> int:
+def append_same(place: Place) -> int:
     """Append the same letters one by one; answers how many were new."""
-    held = DeadLetters(str(path))
+    held = DeadLetters(place)
     return sum(held.append(letters([("a", 0, offset)])) for offset in range(20))
 
 
 @pytest.fixture
-def held(tmp_path: Path) -> DeadLetters:
-    return DeadLetters(str(tmp_path / "dead_letters"))
+def held(stored: Stored) -> DeadLetters:
+    return DeadLetters(stored.place)
 
 
 def positions(table: pa.Table) -> list[tuple[str, int, int]]:
@@ -50,7 +51,7 @@ def test_nothing_is_read_before_anything_was_written(held: DeadLetters) -> None:
     """And no table is made by looking, or by a batch without letters."""
     assert held.read().num_rows == 0
     assert held.append(letters([])) == 0
-    assert not held.root.exists()
+    assert not held.place.holds_table()
 
 
 def test_a_letter_comes_back_as_it_was(held: DeadLetters) -> None:
@@ -85,11 +86,9 @@ def test_filters_hold_together(held: DeadLetters) -> None:
     assert held.read(source="nobody").num_rows == 0
 
 
-def test_two_processes_that_letter_the_same_write_each_once(tmp_path: Path) -> None:
+def test_two_processes_that_letter_the_same_write_each_once(stored: Stored) -> None:
     """A zombie and its successor reach the same verdicts."""
     with multiprocessing.get_context("spawn").Pool(2) as pool:
-        written = [pool.apply_async(append_same, (tmp_path / "letters",)) for _ in range(2)]
+        written = [pool.apply_async(append_same, (stored.place,)) for _ in range(2)]
         assert sum(each.get(60) for each in written) == 20
-    assert positions(DeadLetters(str(tmp_path / "letters")).read()) == [
-        ("a", 0, offset) for offset in range(20)
-    ]
+    assert positions(DeadLetters(stored.place).read()) == [("a", 0, offset) for offset in range(20)]

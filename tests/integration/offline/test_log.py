@@ -2,6 +2,7 @@
 
 import multiprocessing
 import signal
+from collections.abc import Callable
 from pathlib import Path
 
 import pyarrow as pa
@@ -11,13 +12,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from featureflow_cli.errors import Conflict, FeatureflowError, StoreUnavailable, UsageError
+from featureflow_cli.offline.compaction import Compacted
 from featureflow_cli.offline.log import MeaningMoved, OfflineLog, trim
+from featureflow_cli.offline.places import Connection, opened
 from featureflow_cli.times import DAY_US
+from tests.integration.offline.places import Stored
 from tests.integration.offline.shop import (
     NOON_US,
     append_all,
     events,
     positions,
+    read,
     source,
     write_and_stop,
 )
@@ -26,15 +31,15 @@ SPAWN = multiprocessing.get_context("spawn")
 
 
 @pytest.fixture
-def log(tmp_path: Path) -> OfflineLog:
-    return OfflineLog(str(tmp_path / "log"), source())
+def log(stored: Stored) -> OfflineLog:
+    return OfflineLog(stored.place, source())
 
 
 def test_there_is_no_table_before_the_first_commit(log: OfflineLog) -> None:
     """Looking makes nothing."""
     snapshot = log.snapshot()
     assert (snapshot.version, snapshot.ends, snapshot.files) == (-1, {}, ())
-    assert not log.root.exists()
+    assert not log.place.holds_table()
 
 
 def test_the_first_commit_makes_the_table_with_its_ends(log: OfflineLog) -> None:
@@ -42,7 +47,7 @@ def test_the_first_commit_makes_the_table_with_its_ends(log: OfflineLog) -> None
     after = log.append(events(log, 0, 5, 10), {0: (5, 10), -1: (0, 1 << 40)}, log.snapshot())
     assert after.ends == {-1: 1 << 40, 0: 10}
     assert after.meaning == "m1"
-    assert OfflineLog(str(log.root), source()).snapshot().ends == after.ends
+    assert OfflineLog(log.place, source()).snapshot().ends == after.ends
     assert positions(after) == [(0, offset) for offset in range(5, 10)]
 
 
@@ -50,12 +55,16 @@ def test_files_are_sorted_by_time_in_daily_folders_and_say_what_they_hold(log: O
     """The day is the event's own, late ones included; bounds are what readers prune by."""
     rows = events(log, 3, 0, 4, step_us=-DAY_US // 2)
     after = log.append(rows, {3: (0, 4)}, log.snapshot())
-    assert [(Path(file.path).parent.name, file.rows, file.offsets) for file in after.files] == [
+    assert [(Path(file.path).parent.name, file.rows, file.bounds["_offset"]) for file in after.files] == [
         ("_day=2025-12-31", 2, (2, 3)),
         ("_day=2026-01-01", 2, (0, 1)),
     ]
     last = after.files[-1]
-    assert (last.first_us, last.last_us, last.partitions) == (NOON_US - DAY_US // 2, NOON_US, (3, 3))
+    assert (last.first_us, last.last_us, last.bounds["_partition"]) == (
+        NOON_US - DAY_US // 2,
+        NOON_US,
+        (3, 3),
+    )
     assert last.columns == frozenset(log.schema.names)
     assert last.may_hold(NOON_US, None)
     assert not last.may_hold(NOON_US + 1, None)
@@ -69,24 +78,24 @@ def test_a_commit_without_rows_moves_the_end(log: OfflineLog) -> None:
     assert log.append(events(log, 0, 0, 0), {0: (9, 9)}, after).version == after.version
 
 
-def test_the_ends_are_known_to_a_fresh_reader_past_checkpoints(log: OfflineLog) -> None:
+def test_the_ends_are_known_to_a_fresh_reader_past_checkpoints(stored: Stored, log: OfflineLog) -> None:
     """Application transactions outlive the log files that are folded into checkpoints."""
     base = log.append(events(log, 2, 0, 0), {2: (0, 1), -2: (0, 1)}, log.snapshot())
     for offset in range(60):
         base = log.append(events(log, 0, 0, 0), {0: (offset, offset + 1)}, base)
-    assert list((log.root / "_delta_log").glob("*.checkpoint.parquet"))
-    assert OfflineLog(str(log.root), source()).snapshot().ends == {-2: 1, 0: 60, 2: 1} == base.ends
+    assert any(key.endswith(".checkpoint.parquet") for key in stored.paths())
+    assert OfflineLog(log.place, source()).snapshot().ends == {-2: 1, 0: 60, 2: 1} == base.ends
 
 
-def test_a_stale_snapshot_is_refused_and_leaves_no_file(log: OfflineLog) -> None:
+def test_a_stale_snapshot_is_refused_and_leaves_no_file(stored: Stored, log: OfflineLog) -> None:
     """Both commit [0, 10); the second is refused, and what it wrote is gone."""
     base = log.snapshot()
     after = log.append(events(log, 0, 0, 10), {0: (0, 10)}, base)
-    other = OfflineLog(str(log.root), source())
+    other = OfflineLog(log.place, source())
     with pytest.raises(Conflict, match="ends at 10"):
         other.append(events(log, 0, 0, 10), {0: (0, 10)}, base)
     assert log.snapshot().version == after.version
-    assert len(list(log.root.rglob("*.parquet"))) == 1
+    assert len(stored.data_files()) == 1
 
 
 def test_what_is_left_after_a_conflict_is_trimmed_by_partition(log: OfflineLog) -> None:
@@ -121,44 +130,36 @@ def test_rows_outside_their_spans_are_an_error(log: OfflineLog) -> None:
     assert log.snapshot().version == -1
 
 
-def test_two_processes_make_the_table_and_append_at_once(tmp_path: Path) -> None:
+def test_two_processes_make_the_table_and_append_at_once(stored: Stored) -> None:
     """Own partitions: no commit is lost, and none is refused for good."""
     with SPAWN.Pool(2) as pool:
-        running = [
-            pool.apply_async(append_all, (tmp_path / "log", partition, 25, 10)) for partition in (0, 1)
-        ]
+        running = [pool.apply_async(append_all, (stored.place, partition, 25, 10)) for partition in (0, 1)]
         assert [each.get(60) for each in running] == [0, 0]
-    after = OfflineLog(str(tmp_path / "log"), source()).snapshot()
+    after = OfflineLog(stored.place, source()).snapshot()
     assert after.ends == {0: 250, 1: 250}
     assert positions(after) == [(p, o) for p in (0, 1) for o in range(250)]
 
 
-def test_two_processes_on_one_partition_commit_each_offset_once(tmp_path: Path) -> None:
+def test_two_processes_on_one_partition_commit_each_offset_once(stored: Stored) -> None:
     """A zombie and its successor bring the same events in the same batches."""
     with SPAWN.Pool(2) as pool:
-        running = [pool.apply_async(append_all, (tmp_path / "log", 0, 25, 10)) for _ in range(2)]
+        running = [pool.apply_async(append_all, (stored.place, 0, 25, 10)) for _ in range(2)]
         for each in running:
             each.get(60)
-    after = OfflineLog(str(tmp_path / "log"), source()).snapshot()
+    after = OfflineLog(stored.place, source()).snapshot()
     assert after.ends == {0: 250}
     assert positions(after) == [(0, offset) for offset in range(250)]
-    listed = {file.path for file in after.files}
-    assert {str(path) for path in after_files(tmp_path)} == listed
+    assert stored.data_files() == [file.name for file in after.files]
 
 
-def after_files(folder: Path) -> list[Path]:
-    """Every data file that lies there, listed or not."""
-    return [path for path in folder.rglob("*.parquet") if "_delta_log" not in path.parts]
-
-
-def test_a_file_written_before_a_kill_is_never_read(tmp_path: Path, log: OfflineLog) -> None:
+def test_a_file_written_before_a_kill_is_never_read(stored: Stored, log: OfflineLog) -> None:
     """Killed between the file and its commit: the file lies there, invisible, until it is vacuumed."""
     before = log.append(events(log, 0, 0, 5), {0: (0, 5)}, log.snapshot())
-    process = SPAWN.Process(target=write_and_stop, args=(log.root, 5, 9))
+    process = SPAWN.Process(target=write_and_stop, args=(log.place, 5, 9))
     process.start()
     process.join(60)
     assert process.exitcode == -signal.SIGKILL
-    assert len(after_files(tmp_path)) == 2
+    assert len(stored.data_files()) == 2
     assert log.snapshot().version == before.version
     after = log.append(events(log, 0, 5, 9), {0: (5, 9)}, log.snapshot())
     assert positions(after) == [(0, offset) for offset in range(9)]
@@ -171,11 +172,11 @@ def test_a_file_written_before_a_kill_is_never_read(tmp_path: Path, log: Offline
     )
 )
 def test_any_interleaving_of_two_writers_yields_each_offset_once(
-    tmp_path_factory: pytest.TempPathFactory, batches: list[tuple[int, int, bool, bool]]
+    new_place: Callable[[], Stored], batches: list[tuple[int, int, bool, bool]]
 ) -> None:
     """Each step: a writer reads on from where it stands, and commits on a fresh or on an old snapshot."""
-    path = str(tmp_path_factory.mktemp("log"))
-    logs = [OfflineLog(path, source()) for _ in range(2)]
+    place = new_place().place
+    logs = [OfflineLog(place, source()) for _ in range(2)]
     bases = [log.snapshot() for log in logs]
     positions_read = [0, 0]
     for writer, size, look, lose_answer in batches:
@@ -193,7 +194,7 @@ def test_any_interleaving_of_two_writers_yields_each_offset_once(
                 bases[writer] = bases[writer] if lose_answer else after
                 break
         positions_read[writer] = start + size
-    final = OfflineLog(path, source()).snapshot()
+    final = OfflineLog(place, source()).snapshot()
     assert final.ends == {0: max(positions_read)}
     assert positions(final) == [(0, offset) for offset in range(max(positions_read))]
 
@@ -201,7 +202,7 @@ def test_any_interleaving_of_two_writers_yields_each_offset_once(
 def test_an_older_meaning_is_refused(log: OfflineLog) -> None:
     """One commit raises the meaning; its ends are the new views' floor, and old workers must learn."""
     before = log.append(events(log, 0, 0, 5), {0: (0, 5)}, log.snapshot())
-    newer = OfflineLog(str(log.root), source(meaning="m2", extra=True))
+    newer = OfflineLog(log.place, source(meaning="m2", extra=True))
     with pytest.raises(MeaningMoved):
         newer.append(events(newer, 0, 5, 6), {0: (5, 6)}, before)
     raised = newer.raise_meaning(newer.snapshot())
@@ -220,7 +221,7 @@ def test_an_older_meaning_is_refused(log: OfflineLog) -> None:
 def test_verdicts_under_another_meaning_are_not_committed(log: OfflineLog) -> None:
     """The rows were judged by a snapshot of m1, even if this writer has learned m2 since."""
     before = log.append(events(log, 0, 0, 5), {0: (0, 5)}, log.snapshot())
-    newer = OfflineLog(str(log.root), source(meaning="m2"))
+    newer = OfflineLog(log.place, source(meaning="m2"))
     newer.raise_meaning(before)
     with pytest.raises(MeaningMoved):
         newer.append(events(newer, 0, 5, 6), {0: (5, 6)}, before)
@@ -231,7 +232,7 @@ def test_a_column_keeps_its_type(log: OfflineLog) -> None:
     base = log.append(events(log, 0, 0, 1), {0: (0, 1)}, log.snapshot())
     columns = {**source().columns, "user_id": source(extra=True).columns["extra"]}
     with pytest.raises(FeatureflowError, match=r"user_id \(int64 -> double\)(.|\n)*new name"):
-        OfflineLog(str(log.root), source(meaning="m2", columns=columns)).raise_meaning(base)
+        OfflineLog(log.place, source(meaning="m2", columns=columns)).raise_meaning(base)
     assert log.snapshot().version == base.version
 
 
@@ -248,6 +249,10 @@ def test_the_memory_of_ids_is_what_the_partition_accepted_lately(log: OfflineLog
     assert log.newest_us(base, 7) is None
 
 
+def joined(done: Compacted) -> tuple[int, int]:
+    return done.before, done.after
+
+
 def test_compaction_changes_no_row_and_no_end(log: OfflineLog) -> None:
     """day 1: a | day 2: a b c | day 3: c      ->  one file a day; earlier versions stay readable until a vacuum."""
     base = log.snapshot()
@@ -255,11 +260,11 @@ def test_compaction_changes_no_row_and_no_end(log: OfflineLog) -> None:
         base = log.append(
             events(log, 0, start, start + 10, step_us=DAY_US // 16), {0: (start, start + 10)}, base
         )
-    assert log.compact() == (3, 1)
+    assert joined(log.compact()) == (3, 1)
     after = log.snapshot()
     assert (len(after.files), after.ends, positions(after)) == (3, {0: 30}, positions(base))
-    assert all(file.offsets is not None for file in after.files)
-    assert log.compact() == (0, 0)
+    assert all("_offset" in file.bounds for file in after.files)
+    assert joined(log.compact()) == (0, 0)
     assert log.append(events(log, 0, 30, 31), {0: (30, 31)}, base).ends == {0: 31}
     assert log.snapshot(base.version).ends == base.ends
     assert len(log.vacuum(0)) == 3
@@ -269,13 +274,11 @@ def test_compaction_changes_no_row_and_no_end(log: OfflineLog) -> None:
 def test_compaction_takes_columns_that_came_later(log: OfflineLog) -> None:
     """Files of both schemas become one in which the old rows have nulls."""
     base = log.append(events(log, 0, 0, 5), {0: (0, 5)}, log.snapshot())
-    newer = OfflineLog(str(log.root), source(meaning="m2", extra=True))
+    newer = OfflineLog(log.place, source(meaning="m2", extra=True))
     newer.append(events(newer, 0, 5, 6), {0: (5, 6)}, newer.raise_meaning(base))
-    assert newer.compact() == (2, 1)
+    assert joined(newer.compact()) == (2, 1)
     (file,) = newer.snapshot().files
-    assert pa.parquet.read_table(file.path, partitioning=None).column("extra").to_pylist() == [None] * 5 + [
-        2.5
-    ]
+    assert read(file).column("extra").to_pylist() == [None] * 5 + [2.5]
 
 
 def test_time_travel_answers_for_the_version_asked_for(log: OfflineLog) -> None:
@@ -290,5 +293,7 @@ def test_time_travel_answers_for_the_version_asked_for(log: OfflineLog) -> None:
 
 def test_object_storage_is_refused_by_name() -> None:
     """Not taken for a folder called `s3:`."""
-    with pytest.raises(UsageError, match="local folders"):
+    with pytest.raises(UsageError, match="not a folder"):
         OfflineLog("s3://bucket/log", source())
+    with pytest.raises(UsageError, match="s3://bucket/prefix"):
+        opened("gs://bucket/log", Connection(), Path("cache"))
