@@ -124,9 +124,9 @@ class Registry:
             return True
 
     def drop(self, number: int) -> None:
-        """Notes that a retired build's state is gone from the online store."""
+        """Notes that a retired build's state is gone from the online store; as often as one likes."""
         with self._file.writing() as connection:
-            self._update(connection, self._build(connection, number).number, "status", "dropped")
+            self._update(connection, number, "status", "dropped")
 
     def manifest(self, source: str) -> list[ListedFile]:
         """The files of a source, in order of ordinal: 0, 1, 2, … without gaps."""
