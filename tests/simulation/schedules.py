@@ -1,0 +1,77 @@
+"""All that is left to chance, as data: a world's settings and a list of tokens, both drawn from one seed.
+
+A token is (kind, arguments…): a stretch of one process's steps, or something that happens to the world. So a failure
+replays from its seed, and shrinks by leaving tokens out.
+"""
+
+from dataclasses import dataclass
+from random import Random
+
+from featureflow_cli.times import HOUR_US, SECOND_US
+from tests.simulation.processes import How
+
+Token = tuple[str, tuple[int, ...]]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """`skew_us`: how far the second process's clock is ahead. `restarts`: at the end all start anew once more."""
+
+    partitions: int
+    processes: int
+    shards: int
+    rows: int
+    skew_us: int
+    commit_us: int
+    restarts: bool
+
+
+@dataclass(frozen=True)
+class Schedule:
+    seed: int
+    settings: Settings
+    tokens: tuple[Token, ...]
+
+
+OFTEN = {"kill": 2, "move": 4, "lose": 3, "cut": 1, "grow": 1, "trim": 2, "forget": 2, "apply": 3}
+"""Of these a schedule has a random half: most failures need few kinds of faults, but those often ("swarm")."""
+ALWAYS = {"put": 20, "beat": 6, "arrive": 3, "tick": 6}
+LENGTHS = (20, 40, 80, 160)
+
+
+def schedule(seed: int, lengths: tuple[int, ...] = LENGTHS) -> Schedule:
+    chance = Random(seed)
+    settings = Settings(
+        partitions=chance.choice([1, 2, 2, 3]),
+        processes=chance.choice([1, 2, 2, 3]),
+        shards=chance.choice([1, 2, 2, 3]),
+        rows=chance.choice([1, 2, 3, 5]),
+        skew_us=chance.choice([-4, 0, 4]) * HOUR_US,
+        commit_us=chance.choice([1, 5, 3_600]) * SECOND_US,
+        restarts=chance.random() < 0.4,
+    )
+    often = ALWAYS | {kind: weight for kind, weight in OFTEN.items() if chance.random() < 0.5}
+    share, trouble = chance.choice([0.15, 0.3, 0.45]), chance.choice([0.02, 0.1, 0.25])
+    tokens: list[Token] = [("put", _event(chance)) for _ in range(3)]
+    actor = 0
+    for _ in range(chance.choice(lengths)):
+        if chance.random() < share:
+            kind = chance.choices([*often], [*often.values()])[0]
+            tokens.append((kind, _event(chance) if kind == "put" else _numbers(chance)))
+            continue
+        actor = chance.randrange(settings.processes) if chance.random() < 0.4 else actor
+        steps = chance.choice([1, 2, 4, 8, 16, 32])
+        how = chance.randrange(1, len(How)) if chance.random() < trouble else 0
+        tokens.append(("run", (actor, steps, how)))
+    return Schedule(seed, settings, tuple(tokens))
+
+
+def _numbers(chance: Random) -> tuple[int, ...]:
+    return tuple(chance.randrange(2520) for _ in range(3))  # 2520: any small modulus of it is fair
+
+
+def _event(chance: Random) -> tuple[int, ...]:
+    """(user and partition, item, hours late, is a repetition, what it lacks, which repetition)."""
+    late = chance.choice([0, 0, 0, 0, 1, 4, 9, 20, 30, -1, -2, -3, -5])
+    lacks = chance.choice([0] * 12 + [1, 2, 3])
+    return (chance.randrange(3), chance.randrange(2), late, chance.random() < 0.3, lacks, chance.randrange(2520))
