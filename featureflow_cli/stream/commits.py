@@ -115,7 +115,9 @@ def commit(outside: Outside, batches: Sequence[Batch], base: Snapshot) -> tuple[
         if not spans:
             return now, 0
         try:
-            return outside.log.append(rows, spans, base), rows.num_rows
+            done = outside.log.append(rows, spans, base), rows.num_rows
+            reached("committed")
+            return done
         except MeaningMoved:
             raise
         except Conflict:  # another worker was faster: look again at what is left to commit

@@ -205,7 +205,6 @@ class _Loop:
             with _timed(worker.progress, "commit"):
                 worker.commit_offline()
             worker.look_behind()
-        reached("committed")
         self.crew.settle()
         self.done_us["commit"] = self.clock()
         self.failures = 0

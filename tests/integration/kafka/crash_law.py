@@ -13,7 +13,6 @@ import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -89,6 +88,25 @@ def messages(folder: Path, count: int, seed: int, users: int = 2_000) -> list[tu
     return found
 
 
+def produce(kafka: Kafka, topic: str, events: Sequence[tuple[bytes, bytes]]) -> None:
+    """Deliver (key, value) pairs, in order within each partition."""
+    config = {
+        "bootstrap.servers": kafka.bootstrap,
+        "enable.idempotence": True,
+        "linger.ms": 5,
+        "log_level": 2,
+    }
+    producer = Producer(config)
+    for key, value in events:
+        while True:
+            try:
+                producer.produce(topic, value, key)
+                break
+            except BufferError:
+                producer.poll(0.1)
+    assert producer.flush(60) == 0
+
+
 @dataclass
 class Worker:
     """One process of the stream; `doom` is where it shall die."""
@@ -132,12 +150,6 @@ class Misfortunes:
     _started: int = 0
     _produced: int = 0
 
-    @cached_property
-    def _producer(self) -> Producer:
-        return Producer(
-            {"bootstrap.servers": self.kafka.bootstrap, "enable.idempotence": True, "linger.ms": 5}
-        )
-
     def run(self) -> None:
         """Start, suffer, and stop in good order; everything produced is streamed afterwards."""
         chance = random.Random(self.seed)
@@ -175,16 +187,9 @@ class Misfortunes:
 
     def _produce(self, count: int) -> None:
         """The next events; after the last one all are delivered once more, from the first."""
-        for place in range(self._produced, self._produced + count):
-            key, value = self.events[place % len(self.events)]
-            while True:
-                try:
-                    self._producer.produce(self.topic, value, key)
-                    break
-                except BufferError:
-                    self._producer.poll(0.1)
+        places = range(self._produced, self._produced + count)
+        produce(self.kafka, self.topic, [self.events[place % len(self.events)] for place in places])
         self._produced += count
-        assert self._producer.flush(60) == 0
 
     def _kill(self, chance: random.Random) -> None:
         victim = self.workers.pop(chance.randrange(len(self.workers)))
