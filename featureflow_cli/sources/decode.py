@@ -19,6 +19,7 @@ from featureflow_cli.sources.batches import Decoded, RawBatch
 from featureflow_cli.sources.fitting import fit
 from featureflow_cli.sources.letters import Letter, Reason, shown
 from featureflow_cli.sources.literals import ISO8601
+from featureflow_cli.sources.parallel import each
 from featureflow_cli.sources.payloads import as_text, payloads
 from featureflow_cli.spec.types import arrow_type
 
@@ -37,10 +38,12 @@ def decode(batch: RawBatch, source: Source) -> Decoded:
 def decode_json(messages: Sequence[bytes], offsets: Ints, source: Source) -> Decoded:
     """JSON objects, one a message; the payload of a letter is the message as it came."""
     parts, broken = json_messages.read(messages, source)
-    decoded = [
-        _decode_columns(part.columns, offsets[part.rows], source, partial(_messages_at, messages, part.rows))
-        for part in parts
-    ]
+    decoded = each(
+        lambda part: _decode_columns(
+            part.columns, offsets[part.rows], source, partial(_messages_at, messages, part.rows)
+        ),
+        parts,
+    )
     refused = letters.to_table(
         [Letter(int(offsets[row]), reason, detail, messages[row]) for row, reason, detail in broken]
     )

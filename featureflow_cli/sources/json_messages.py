@@ -30,6 +30,7 @@ from featureflow_cli.sources.json_kinds import (
 )
 from featureflow_cli.sources.letters import Reason, shown
 from featureflow_cli.sources.literals import ISO8601, Misfit, fit_json, read_json
+from featureflow_cli.sources.parallel import each
 from featureflow_cli.spec.types import ColumnType, arrow_type
 
 BLOCK_MESSAGES = 8192
@@ -59,34 +60,57 @@ class Broken(NamedTuple):
     detail: str
 
 
+class Block(NamedTuple):
+    """Messages side by side, and in what types most of them were read."""
+
+    parts: list[Part]
+    broken: list[Broken]
+    likely: Kinds
+
+
 def read(messages: Sequence[bytes], source: Source) -> tuple[list[Part], list[Broken]]:
     """Every message is in one of the parts or broken; a missing field is null, undeclared ones are ignored."""
-    parts: list[Part] = []
-    broken: list[Broken] = []
     usual = tuple(usual_kind(kind, source.formats.get(name)) for name, kind in source.columns.items())
-    likely = usual
     sizes = np.fromiter(map(len, messages), np.int64, len(messages))
-    for start, stop in _blocks(sizes):
-        left = [row for row in _long(sizes, start, stop) if _may_be_deep(messages[row])]
-        rows = sorted({*range(start, stop)} - {*left}) if left else range(start, stop)
-        part, refused, aside = _read_block(messages, rows, likely, source)
+    spans = _blocks(sizes)
+
+    def block(span: tuple[int, int], likely: Kinds) -> Block:
+        return _read_span(messages, sizes, span, (likely, usual), source)
+
+    first = [block(span, usual) for span in spans[:1]]  # it tells what kinds the others are likely to be of
+    blocks = first + each(lambda span: block(span, first[0].likely), spans[1:])
+    return [part for one in blocks for part in one.parts], [row for one in blocks for row in one.broken]
+
+
+def _read_span(
+    messages: Sequence[bytes],
+    sizes: Rows,
+    span: tuple[int, int],
+    kinds: tuple[Kinds, Kinds],
+    source: Source,
+) -> Block:
+    """One block; `kinds` are those that its values are likely to be of, and the usual ones."""
+    start, stop = span
+    likely, usual = kinds
+    left = [row for row in _long(sizes, start, stop) if _may_be_deep(messages[row])]
+    rows = sorted({*range(start, stop)} - {*left}) if left else range(start, stop)
+    parts, refused, aside = _read_block(messages, rows, likely, source)
+    left += aside
+    for signature, alike in _alike(messages, refused, source).items():
+        read = types_of(signature, usual)
+        if len(alike) < FEWEST_ALIKE or read is None:
+            left += alike
+            continue
+        part, refused_again, aside = _read_block(messages, alike, read, source)
         parts += part
-        left += aside
-        for signature, alike in _alike(messages, refused, source).items():
-            kinds = types_of(signature, usual)
-            if len(alike) < FEWEST_ALIKE or kinds is None:
-                left += alike
-                continue
-            part, refused_again, aside = _read_block(messages, alike, kinds, source)
-            parts += part
-            left += [*refused_again, *aside]
-            if part and 2 * len(alike) > stop - start:
-                likely = kinds
-        if left:
-            singly, bad = _read_singly(messages, sorted(left), source)
-            parts.append(singly)
-            broken += bad
-    return parts, broken
+        left += [*refused_again, *aside]
+        if part and 2 * len(alike) > stop - start:
+            likely = read
+    broken: list[Broken] = []
+    if left:
+        singly, broken = _read_singly(messages, sorted(left), source)
+        parts.append(singly)
+    return Block(parts, broken, likely)
 
 
 def _blocks(sizes: Rows) -> list[tuple[int, int]]:
