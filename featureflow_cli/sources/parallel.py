@@ -12,12 +12,20 @@ Answer = TypeVar("Answer")
 
 
 def each(call: Callable[[Item], Answer], items: Sequence[Item]) -> list[Answer]:
-    """`call` of every item, in order; one item is not worth a thread. Raises what the first failed call did."""
+    """`call` of every item, in order. Raises what the first failed call did.
+
+    The caller takes whatever no thread has begun yet: so calls may do the same with parts of their own, and wait
+    for nothing that is not under way.
+    """
     if len(items) < 2:
         return [call(item) for item in items]
-    return list(_threads().map(call, items))
+    futures = [_threads().submit(call, item) for item in items[1:]]
+    answers = [call(items[0])]
+    for future, item in zip(futures, items[1:], strict=True):
+        answers.append(call(item) if future.cancel() else future.result())
+    return answers
 
 
 @cache
 def _threads() -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(pa.cpu_count(), "decode")
+    return ThreadPoolExecutor(max(1, pa.cpu_count() - 1), "decode")

@@ -13,6 +13,7 @@ from featureflow_cli.offline.snapshots import Snapshot, Spans
 from featureflow_cli.sources import letters
 from featureflow_cli.sources.batches import RawBatch
 from featureflow_cli.sources.decode import decode
+from featureflow_cli.sources.parallel import each
 from featureflow_cli.sources.verdicts import Memory, judge
 from featureflow_cli.stream.outside import Log
 from featureflow_cli.stream.progress import LATE_US
@@ -78,28 +79,29 @@ def decided(
     import pyarrow as pa
 
     accepted, refused, duplicates = [], [letters.SCHEMA.empty_table()], 0
-    for partition, batches in raw.items():
+    several = [(partition, some) for partition, batches in raw.items() for some in batches]
+    for (partition, some), decoded in zip(
+        several, each(lambda one: decode(one[1], source), several), strict=True
+    ):
         memory = memories[partition]
-        for some in batches:
-            decoded = decode(some, source)
-            verdict = judge(decoded.rows, some.recorded_of(decoded.offsets), memory, source)
-            memory.remember(verdict)
-            duplicates += verdict.duplicates
-            rows = decoded.rows
-            if not verdict.accepted.all():
-                rows = rows.filter(pa.array(verdict.accepted))
-            accepted.append(_positioned(rows, partition, some.recorded_of(_offsets(rows, "_offset"))))
-            refused += [
-                letters.address(
-                    part,
-                    source=source.name,
-                    partition=partition,
-                    recorded_at_us=some.recorded_of(_offsets(part, "offset")),
-                    lettered_at_us=now_us,
-                )
-                for part in (decoded.letters, verdict.letters)
-                if part.num_rows
-            ]
+        verdict = judge(decoded.rows, some.recorded_of(decoded.offsets), memory, source)
+        memory.remember(verdict)
+        duplicates += verdict.duplicates
+        rows = decoded.rows
+        if not verdict.accepted.all():
+            rows = rows.filter(pa.array(verdict.accepted))
+        accepted.append(_positioned(rows, partition, some.recorded_of(_offsets(rows, "_offset"))))
+        refused += [
+            letters.address(
+                part,
+                source=source.name,
+                partition=partition,
+                recorded_at_us=some.recorded_of(_offsets(part, "offset")),
+                lettered_at_us=now_us,
+            )
+            for part in (decoded.letters, verdict.letters)
+            if part.num_rows
+        ]
     table = pa.concat_tables(accepted)
     event_us = _event_us(table, source)
     late = 0 if newest_us is None else int((event_us < newest_us - LATE_US).sum())
