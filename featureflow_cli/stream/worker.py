@@ -12,46 +12,26 @@ Whatever fails in between, `lose` and `take_up` are the way back: start, a new v
 one code path. Production runs the steps in a loop (stream/run.py), a simulation in any order it likes.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Executor
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from dataclasses import replace
 
 from featureflow_cli.compute.views import Source
 from featureflow_cli.errors import FeatureflowError
 from featureflow_cli.evaluate.bootstrap import bootstrap
 from featureflow_cli.evaluate.keeping import Kept, low_end, markers
-from featureflow_cli.sources import files
-from featureflow_cli.sources.verdicts import Memory
 from featureflow_cli.stream.commits import Commits, CutBack
-from featureflow_cli.stream.deciding import Batch, decided, memory_of, replayed
+from featureflow_cli.stream.deciding import Batch, decided, replayed
 from featureflow_cli.stream.faults import reached
 from featureflow_cli.stream.merging import Written, write_states
 from featureflow_cli.stream.outside import OffsetGone, Outside
+from featureflow_cli.stream.parts import Part, own, take
 from featureflow_cli.stream.progress import Progress
 from featureflow_cli.stream.resident import Resident
 from featureflow_cli.stream.seeing import see
 
-if TYPE_CHECKING:
-    import pyarrow as pa
-
 BATCH_ROWS = 100_000
 RESIDENT_BYTES = 256 * 2**20
-
-
-@dataclass
-class Part:
-    """A worker's hold on one partition.
-
-    Below `decided` it replays the log, from there on it takes in new events and judges them. `complete` is the
-    markers' end when it was taken up: batches below it need not be written online again.
-    """
-
-    position: int
-    decided: int
-    complete: int
-    memory: Memory
-    replay: "Iterator[pa.RecordBatch] | None"
 
 
 class Worker:
@@ -132,7 +112,10 @@ class Worker:
     def _take(self, partitions: Sequence[int]) -> None:
         marked = {kept.field: markers(self._outside.online, kept) for kept in self.members}
         for partition in partitions:
-            self.parts[partition] = self._part(partition, low_end(self.members, marked, partition))
+            low = low_end(self.members, marked, partition)
+            self.parts[partition] = take(
+                partition, low, self.source, self._outside, self.commits.base, bool(self.members)
+            )
 
     def let_go(self, partitions: Sequence[int]) -> None:
         """Commit what was decided, and leave the partitions to others.
@@ -165,30 +148,8 @@ class Worker:
             self.progress.bootstrapped.append(kept.view.name)
 
     def _partitions(self) -> list[int]:
-        """Those that the intake holds; beside its files, or the first of a topic, those that only the log knows.
-
-        The log of a topic that other workers share is theirs as well: only what no topic has is taken up here.
-        """
-        held = set(self._outside.intake.partitions())
-        logged = set() if self.commits.base is None else set(self.commits.base.ends)
-        if files.PARTITION in held:
-            held |= logged
-        elif 0 in held:
-            held |= {partition for partition in logged if partition < 0}
-        return sorted(held)
-
-    def _part(self, partition: int, low: int) -> Part:
-        if self.commits.base is None:  # a table decides afresh what it is asked again: its files are its log
-            start = 0 if self.source.event_id is not None else low
-            return Part(start, 0, low, memory_of(self.source, None, None, partition), None)
-        memory = memory_of(self.source, self._outside.log, self.commits.base, partition)
-        end = self.commits.base.ends.get(partition)
-        if end is None:
-            first = self._outside.intake.first(partition)
-            return Part(first, first, low, memory, None)
-        start = min(low, end) if self.members else end
-        replay = self._outside.replayed(self.commits.base, partition, start, end) if start < end else None
-        return Part(start, end, low, memory, replay)
+        base = self.commits.base
+        return sorted(own(self._outside.intake.partitions(), () if base is None else base.ends))
 
     # ---- one batch
 
@@ -198,7 +159,7 @@ class Worker:
         None: every partition has come to the log's end.
         """
         for partition, part in self.parts.items():
-            if part.position < part.decided:
+            if part.is_behind:
                 rows = None if part.replay is None else next(part.replay, None)
                 if rows is None:
                     part.replay = None
@@ -264,13 +225,13 @@ class Worker:
         return {
             partition: self.parts[partition].position
             for partition in held
-            if partition in self.parts and self.parts[partition].position >= self.parts[partition].decided
+            if partition in self.parts and not self.parts[partition].is_behind
         }
 
     @property
     def is_drained(self) -> bool:
         """Whether all that was there when this was first asked is applied; asked when there was no batch."""
-        if self._lost or any(part.position < part.decided for part in self.parts.values()):
+        if self._lost or any(part.is_behind for part in self.parts.values()):
             return False
         return self._outside.intake.drained(self._positions())
 

@@ -1,0 +1,68 @@
+"""A worker's hold on partitions: which are its own, and where each is taken up (design.md 4, "The log decides")."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from featureflow_cli.compute.views import Source
+from featureflow_cli.offline.snapshots import Snapshot
+from featureflow_cli.sources import files
+from featureflow_cli.sources.verdicts import Memory
+from featureflow_cli.stream.deciding import memory_of
+from featureflow_cli.stream.outside import Outside
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+
+@dataclass
+class Part:
+    """A worker's hold on one partition.
+
+    Below `decided` it replays the log, from there on it takes in new events and judges them. `complete` is the
+    markers' end when it was taken up: batches below it need not be written online again.
+    """
+
+    position: int
+    decided: int
+    complete: int
+    memory: Memory
+    replay: "Iterator[pa.RecordBatch] | None"
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether the log has events of it that are to be replayed."""
+        return self.position < self.decided
+
+
+def own(held: Iterable[int], logged: Iterable[int]) -> set[int]:
+    """Those that the intake holds; beside its files, or the first of a topic, those that only the log knows.
+
+    The log of a topic that other workers share is theirs as well: only what no topic has is taken up here.
+    """
+    held = set(held)
+    if files.PARTITION in held:
+        return held | set(logged)
+    if 0 in held:
+        return held | {partition for partition in logged if partition < 0}
+    return held
+
+
+def take(
+    partition: int, low: int, source: Source, outside: Outside, base: Snapshot | None, is_kept: bool
+) -> Part:
+    """The hold on a partition whose states are complete up to `low`, by one snapshot of the log [start, memory].
+
+    `is_kept`: there are states to be written at all; otherwise nothing is replayed.
+    """
+    if base is None:  # a table decides afresh what it is asked again: its files are its log
+        start = 0 if source.event_id is not None else low
+        return Part(start, 0, low, memory_of(source, None, None, partition), None)
+    memory = memory_of(source, outside.log, base, partition)
+    end = base.ends.get(partition)
+    if end is None:
+        first = outside.intake.first(partition)
+        return Part(first, first, low, memory, None)
+    start = min(low, end) if is_kept else end
+    replay = outside.replayed(base, partition, start, end) if start < end else None
+    return Part(start, end, low, memory, replay)
