@@ -1,0 +1,34 @@
+"""`featureflow stream --once` with at most so many rows a batch, for the rate that small batches allow.
+
+    python -m bench.streaming.jobs.capped PROJECT_FOLDER ROWS
+
+Prints the counts, and the mean seconds of a batch from its poll to its marker.
+"""
+
+import json
+import os
+import sys
+import threading
+
+from featureflow_cli.evaluate.project import open_project
+from featureflow_cli.stream.progress import Progress
+from featureflow_cli.stream.run import run
+from featureflow_cli.times import system_clock
+
+
+def main() -> None:
+    folder, rows = sys.argv[1], int(sys.argv[2])
+    progress: dict[str, Progress] = {}
+    project = open_project(folder, None, dict(os.environ), system_clock)
+    report = run(project, once=True, stop=threading.Event(), batch_rows=rows, progress=progress)
+    (source,) = progress.values()
+    steps = {name: (int(each.counts.sum()), float(each.sum)) for name, each in source.steps.items()}
+    batches = max(1, steps.get("write", (0, 0.0))[0])
+    batch_s = (
+        sum(seconds for name, (_, seconds) in steps.items() if name in {"poll", "write", "mark"}) / batches
+    )
+    print(json.dumps({"read": report.read, "batches": batches, "batch_s": batch_s, "steps": steps}))
+
+
+if __name__ == "__main__":
+    main()

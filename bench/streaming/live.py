@@ -1,0 +1,174 @@
+"""A stream that follows: how fresh what it writes is at a load, and how its memory grows over many events."""
+
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from confluent_kafka import Producer
+
+from bench.streaming.measuring import Every, rss_of
+from bench.streaming.workload import (
+    Bench,
+    command,
+    environ,
+    featureflow,
+    generate_words,
+    project,
+    scrape,
+)
+from featureflow_cli.evaluate.keeping import Kept
+from featureflow_cli.evaluate.project import Project, open_project
+from featureflow_cli.times import format_timestamp, system_clock
+from tests.services.processes import free_port, wait_until
+
+FIRST_PROBE = 10**9
+"""Users that nobody else is: one for each probe."""
+FRESHNESS = 'featureflow_stream_freshness_seconds_bucket{le="'
+
+
+@contextmanager
+def following(folder: Path) -> Iterator[tuple[int, int]]:
+    """`featureflow stream` until the `with` ends: (its process id, the port of its metrics)."""
+    port = free_port()
+    with (folder / "stream.log").open("wb") as said:
+        words = command(folder, "stream", "--metrics-port", str(port))
+        process = subprocess.Popen(words, stdout=said, stderr=said, stdin=subprocess.DEVNULL, env=environ())
+
+    def ready() -> bool:
+        if process.poll() is not None:
+            sys.exit((folder / "stream.log").read_text())
+        try:
+            return any(value >= 1 for name, value in scrape(port).items() if "taken_up" in name)
+        except OSError:
+            return False
+
+    try:
+        wait_until(ready, "the stream has taken up its topic", 60)
+        yield process.pid, port
+    finally:
+        process.terminate()
+        process.wait(60)
+
+
+@dataclass(frozen=True)
+class Freshness:
+    """Seconds from an event's own time to readable; `probes` were read back by a client, one by one."""
+
+    rate: float
+    p50_s: float
+    p99_s: float
+    probe_p50_s: float
+    probe_p99_s: float
+    probes: int
+    behind_s: float
+
+
+def freshness(bench: Bench, rate: float, seconds: float) -> Freshness:
+    """At that many events a second, none of them late; the first fifth of the time is not counted."""
+    bench = bench.with_empty_topic()
+    folder = project(bench, "fresh")
+    words = ("--events", "200000", "--users", str(bench.users), "--items", str(bench.items))
+    out = ("--format", "ndjson", "--files", "1", "--late", "0", "--out", str(folder / "events"))
+    featureflow(folder, "generate", *words, *out)
+    (ndjson,) = (folder / "events").glob("*.ndjson")
+    place = [bench.kafka.bootstrap, bench.topic, str(ndjson), str(rate), str(seconds)]
+    feed = [sys.executable, "-m", "bench.streaming.jobs.feeder", *place]
+    with following(folder) as (_, port), tempfile.TemporaryFile("w+") as out_file:
+        feeder = subprocess.Popen(feed, stdin=subprocess.DEVNULL, stdout=out_file, env=environ())
+        time.sleep(seconds / 5 + 3)  # it reads its events before it sends
+        before = _buckets(port)
+        probes = _probed(bench, folder, feeder)
+        after = _buckets(port)
+        if feeder.wait():
+            sys.exit("the feeder failed")
+        out_file.seek(0)
+        behind_s = json.loads(out_file.read())["behind_s"]
+    counts = {bound: count - before.get(bound, 0) for bound, count in after.items()}
+    p50, p99 = _quantile(counts, 0.5), _quantile(counts, 0.99)
+    probed = np.percentile(probes, [50, 99])
+    return Freshness(rate, p50, p99, float(probed[0]), float(probed[1]), len(probes), behind_s)
+
+
+def _probed(bench: Bench, folder: Path, feeder: "subprocess.Popen[bytes]") -> list[float]:
+    """As long as the feeder runs: send an event of a new user, and read until it is there."""
+    opened = open_project(folder, None, environ(), system_clock)
+    field = _field(opened)
+    producer = Producer({"bootstrap.servers": bench.kafka.bootstrap, "linger.ms": 0})
+    found: list[float] = []
+    while feeder.poll() is None:
+        user = FIRST_PROBE + len(found)
+        now_us = system_clock()
+        event = {
+            "event_id": f"probe-{user}",
+            "user_id": user,
+            "event_type": "item_view",
+            "item_id": 1,
+            "session_id": "probe",
+            "timestamp": format_timestamp(now_us),
+            "metadata": {"category": "books"},
+        }
+        producer.produce(bench.topic, json.dumps(event).encode(), str(user).encode())
+        producer.poll(0)
+        while opened.online.read("user", [str(user)], [field])[0].blobs[0] is None:
+            time.sleep(0.002)
+            if system_clock() - now_us > 30_000_000:
+                sys.exit(f"the event of user {user} cannot be read 30 s after it was sent")
+        found.append((system_clock() - now_us) / 1e6)
+        time.sleep(0.013)
+    producer.flush(10)
+    return found
+
+
+def _field(opened: Project) -> str:
+    return Kept(opened.repo.views["user_activity"], opened.builds()["user_activity"]).field
+
+
+def _buckets(port: int) -> dict[float, float]:
+    """Events at or below each bound of the histogram."""
+    found = {}
+    for name, value in scrape(port).items():
+        if name.startswith(FRESHNESS):
+            found[float(name[len(FRESHNESS) :].partition('"')[0])] = value
+    return found
+
+
+def _quantile(counts: dict[float, float], share: float) -> float:
+    """Within its bucket by straight line, as Prometheus does."""
+    bounds = sorted(counts)
+    wanted, low, below = share * counts[bounds[-1]], 0.0, 0.0
+    for bound in bounds:
+        if counts[bound] >= wanted:
+            inside = max(counts[bound] - below, 1e-9)
+            return low if bound == float("inf") else low + (bound - low) * (wanted - below) / inside
+        low, below = bound, counts[bound]
+    return low
+
+
+def memory(bench: Bench, events: int) -> list[tuple[int, float]]:
+    """(events read, resident MB) of the worker every second, while that many are sent as fast as they go."""
+    bench = bench.with_empty_topic()
+    folder = project(bench, "memory")
+    samples: list[tuple[int, float]] = []
+    with following(folder) as (pid, port):
+        words = command(folder, *generate_words(bench, events))
+
+        def look() -> None:
+            decided = ('outcome="accepted"', 'outcome="duplicate"', 'outcome="letter"')
+            read = sum(value for name, value in scrape(port).items() if any(each in name for each in decided))
+            samples.append((int(read), rss_of(pid)))
+
+        with Every(1.0, look):
+            done = subprocess.run(words, check=False, capture_output=True, text=True, env=environ())
+            if done.returncode:
+                sys.exit(done.stderr)
+            said = json.loads(done.stdout)
+            total = said["events"] + said["repeated"]
+            wait_until(lambda: bool(samples) and samples[-1][0] >= total, "all is streamed", 900)
+    return samples

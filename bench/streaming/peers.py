@@ -1,0 +1,75 @@
+"""Other engines on the same topic, each in an environment of its own; a peer that is not installed is skipped.
+
+`make bench-peers` installs them into bench/.peers: quix (quixstreams), spark (pyspark) and jars (its Kafka connector).
+"""
+
+import json
+import shutil
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from bench.streaming import measuring
+from bench.streaming.table import Rate
+from bench.streaming.workload import Bench, environ
+
+JOBS = Path(__file__).with_name("jobs")
+PEERS = Path(__file__).resolve().parents[1] / ".peers"
+
+
+def quix(bench: Bench, events: int, peers: Path) -> Rate | None:
+    """Quix Streams on the count-and-sum job, so many events of the topic."""
+    python = peers / "quix/bin/python"
+    if not _is_there(python, "Quix Streams"):
+        return None
+    state = _fresh(bench, "quix")
+    words = [
+        str(python),
+        str(JOBS / "quix_totals.py"),
+        bench.kafka.bootstrap,
+        bench.topic,
+        str(events),
+        str(state),
+    ]
+    return _rate(bench, "Quix Streams, count and sum", words)
+
+
+def spark(bench: Bench, peers: Path, rows: int | None = None) -> Rate | None:
+    """Spark Structured Streaming on the count-and-sum job: the whole topic, `rows` a batch or all in one."""
+    python, jars = peers / "spark/bin/python", peers / "jars"
+    if not (_is_there(python, "Spark") and _is_there(jars, "Spark's Kafka connector")):
+        return None
+    place = [bench.kafka.bootstrap, bench.topic, str(bench.events), str(_fresh(bench, "spark")), str(jars)]
+    limit = [] if rows is None else [str(rows)]
+    name = "Spark local[2], count and sum, " + ("one batch" if rows is None else f"{rows:,} rows a batch")
+    return _rate(bench, name, [str(python), str(JOBS / "spark_totals.py"), *place, *limit])
+
+
+def per_event(bench: Bench, events: int) -> Rate:
+    """The 18 features event by event, one Redis key each."""
+    bench.flush_redis()
+    place = [bench.kafka.bootstrap, bench.topic, str(events), bench.redis.url]
+    words = [sys.executable, "-m", "bench.streaming.jobs.per_event", *place]
+    return _rate(bench, "per event in Python, 18 keys with TTL", words)
+
+
+def _rate(bench: Bench, name: str, words: Sequence[str]) -> Rate:
+    pid = bench.redis.process.pid
+    assert pid is not None
+    cost = measuring.run(words, environ(), pid)
+    said = json.loads(cost.out.splitlines()[-1])
+    cpu_s = None if said.get("cpu_s") is None else said["cpu_s"] + cost.redis_s
+    return Rate(name, said["events"], said["wall_s"], cpu_s)
+
+
+def _fresh(bench: Bench, name: str) -> Path:
+    folder = bench.folder / name
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    return folder
+
+
+def _is_there(path: Path, name: str) -> bool:
+    if not path.exists():
+        print(f"  {name} is skipped: {path} is not there (make bench-peers)", flush=True)
+    return path.exists()
