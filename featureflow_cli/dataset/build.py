@@ -1,6 +1,6 @@
 """A dataset: for each label row, what the features were at its moment, strictly before it (design.md 6, 1.11)."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -75,11 +75,7 @@ def build(
         events = relations(project, engine, service, before_us=before_us, versions=versions)
         rows = evaluate(engine, service, events.names, labels.table, labels.t_us)
         cold = cold_rows(service, rows)
-        kept = (
-            np.ones(len(labels.t_us), np.bool_)
-            if keep_cold
-            else ~np.logical_or.reduce([*cold.values(), np.zeros(len(labels.t_us), np.bool_)])
-        )
+        kept = np.ones(len(labels.t_us), np.bool_) if keep_cold else warm(cold, len(labels.t_us))
         found = audit(engine, service, events.names, labels, rows, kept) if audited else None
     report = _report(rows, cold, kept, events, found, registry_version)
     if found is not None and found.violations:
@@ -96,6 +92,12 @@ def cold_rows(service: Service, rows: Rows) -> dict[str, Bools]:
         if seen:
             cold[entity] = ~np.logical_or.reduce(seen)
     return cold
+
+
+def warm(cold: Mapping[str, Bools], count: int) -> Bools:
+    """Which of `count` rows no required entity makes cold."""
+    dropped: Bools = np.logical_or.reduce([*cold.values(), np.zeros(count, np.bool_)])
+    return ~dropped
 
 
 def status_texts(present: Bools, newest_us: Ints) -> pa.Array:

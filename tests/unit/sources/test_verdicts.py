@@ -1,5 +1,6 @@
-"""Duplicates and the future: the law of design.md 1.6 and 1.7, held to a loop of a few lines."""
+"""Duplicates and the future: the law of design.md 1.6 and 1.7, held to the brute-force definition."""
 
+from collections import defaultdict
 from dataclasses import dataclass
 from decimal import Decimal
 from itertools import pairwise
@@ -11,8 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from featureflow_cli.compute.reference_rows import accepted
 from featureflow_cli.compute.views import Source
-from featureflow_cli.sources import verdicts
 from featureflow_cli.sources.letters import Reason
 from featureflow_cli.sources.verdicts import Memory, judge
 from featureflow_cli.spec.types import arrow_type
@@ -49,19 +50,16 @@ def rows_of(events: list[Event], first: int = 0) -> Any:
 
 
 def naive(events: list[Event]) -> list[str]:
-    """Event by event: what becomes of each."""
-    accepted: list[Event] = []
-    fates = []
-    for event in events:
-        newest = max((earlier.ts for earlier in accepted), default=0)
-        if event.ts > event.recorded + ALLOWED:
-            fates.append("future")
-        elif any(earlier.id == event.id and earlier.ts >= newest - WITHIN for earlier in accepted):
-            fates.append("duplicate")
-        else:
-            accepted.append(event)
-            fates.append("accepted")
-    return fates
+    """What becomes of each by the brute-force definition."""
+    given: list[tuple[int, int, Any]] = [
+        (0, event.recorded, {"id": event.id, "ts": event.ts, "place": place})
+        for place, event in enumerate(events)
+    ]
+    kept = {event["place"] for event in accepted(source_of(), given)}
+    return [
+        "accepted" if place in kept else "future" if event.ts > event.recorded + ALLOWED else "duplicate"
+        for place, event in enumerate(events)
+    ]
 
 
 def run(events: list[Event], sizes: list[int], memory: Memory | None = None) -> tuple[list[str], Memory]:
@@ -93,9 +91,32 @@ events = st.lists(
 
 
 @given(events, st.lists(st.integers(0, 12), max_size=8))
-def test_every_batching_judges_as_the_naive_loop_does(history: list[Event], sizes: list[int]) -> None:
+def test_every_batching_judges_as_the_definition_does(history: list[Event], sizes: list[int]) -> None:
     fates, _ = run(history, sizes)
     assert fates == naive(history)
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from([-2, -1, 0, 7]), events), max_size=8), st.sampled_from(["id", None])
+)
+def test_partitions_are_judged_each_by_itself(
+    turns: list[tuple[int, list[Event]]], event_id: str | None
+) -> None:
+    """In whatever turns their batches come; without an event id nothing is a duplicate."""
+    source, memories = source_of(event_id=event_id), defaultdict(lambda: Memory(WITHIN))
+    given: list[tuple[int, int, Any]] = []
+    kept: set[int] = set()
+    for partition, batch in turns:
+        places = np.arange(len(given), len(given) + len(batch))
+        given += [
+            (partition, event.recorded, {"id": event.id, "ts": event.ts, "place": place})
+            for place, event in zip(places.tolist(), batch, strict=True)
+        ]
+        recorded = np.array([event.recorded for event in batch], np.int64)
+        verdict = judge(rows_of(batch), recorded, memories[partition], source)
+        memories[partition].remember(verdict)
+        kept |= set(places[verdict.accepted].tolist())
+    assert {event["place"] for event in accepted(source, given)} == kept
 
 
 @given(events, events, st.randoms())
@@ -127,14 +148,14 @@ def test_judging_changes_no_memory(history: list[Event]) -> None:
     assert (len(memory), memory.newest_us) == (held, newest)
 
 
-def test_what_is_past_remembering_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_past_remembering_is_forgotten() -> None:
     """A long stream holds no more ids than it must, and judges as before."""
-    monkeypatch.setattr(verdicts, "FEWEST_HELD", 50)
     memory = Memory(WITHIN)
     for start in range(0, 2000, 20):
         events = [Event(str(moment), moment, moment) for moment in range(start, start + 20)]
         memory.remember(judge(rows_of(events), 2000, memory, source_of()))
         assert len(memory) <= 70
+        assert len(memory.accepted._ids) <= 4
     again = [Event("1999", 1999, 1999), Event("1989", 1989, 1989), Event("1988", 1988, 1988)]
     assert judge(rows_of(again), 2000, memory, source_of()).accepted.tolist() == [False, False, True]
 
