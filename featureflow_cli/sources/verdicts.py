@@ -9,9 +9,7 @@ is remembered, for a timestamp within `dedupe_within` of the newest that was acc
 is accepted, its id remembered, and its timestamp may be the newest.
 """
 
-from collections.abc import KeysView
 from dataclasses import dataclass
-from itertools import compress
 from typing import Any
 
 import numpy as np
@@ -21,12 +19,11 @@ from featureflow_cli.compute.views import Source
 from featureflow_cli.sources.arrays import Bools, Ints
 from featureflow_cli.sources.letters import BATCH_SCHEMA, Letter, Reason, to_table
 from featureflow_cli.sources.payloads import payloads
+from featureflow_cli.sources.remembered import NEVER_US, NO_IDS, Hashes, Ids, Remembered, ids_of
 from featureflow_cli.times import format_duration, format_timestamp
 
-NOTHING_YET_US = -(2**63)
+NOTHING_YET_US = NEVER_US
 """The newest timestamp of a partition that has accepted nothing."""
-FEWEST_HELD = 65_536
-"""Up to this many ids nobody looks which of them are past remembering."""
 
 
 class Memory:
@@ -38,9 +35,8 @@ class Memory:
 
     def __init__(self, dedupe_within_us: int) -> None:
         self.newest_us = NOTHING_YET_US
+        self.accepted = Remembered()
         self._within_us = dedupe_within_us
-        self._moments: dict[object, int] = {}
-        self._sweep_at = FEWEST_HELD
 
     @staticmethod
     def of_log(rows: Any, source: Source) -> "Memory":
@@ -50,54 +46,37 @@ class Memory:
         """
         memory = Memory(source.dedupe_within_us)
         moments = _moments(rows.column("ts"))
-        if moments.size:
-            lately = moments >= int(moments.max()) - source.dedupe_within_us
-            order = np.flatnonzero(lately)[
-                np.argsort(moments[lately], kind="stable")
-            ]  # of one id the last stays
-            memory._learn(_ids(rows.column("id").take(pa.array(order))), moments[order])
+        if moments.size and source.event_id is not None:
+            lately = np.flatnonzero(moments >= int(moments.max()) - source.dedupe_within_us)
+            ids = ids_of(rows.column("id").take(pa.array(lately)), source.columns[source.event_id])
+            memory._learn(ids, moments[lately])
         return memory
 
     def __len__(self) -> int:
         """How many ids are held; some of them may be past remembering."""
-        return len(self._moments)
+        return len(self.accepted)
 
     def remember(self, verdict: "Verdict") -> None:
         """Learn what was accepted; verdicts are remembered in the order in which they were made."""
         self._learn(verdict.ids, verdict.moments)
 
-    def held(self, ids: KeysView[object]) -> set[object]:
-        """Those of the ids that are held."""
-        return self._moments.keys() & ids
-
-    def moment(self, id: object) -> int:
-        """The timestamp of the id's last accepted event; NOTHING_YET_US where it is not held."""
-        return self._moments.get(id, NOTHING_YET_US)
-
-    def _learn(self, ids: list[object], moments: Ints) -> None:
-        if not ids:
-            return
-        self.newest_us = max(self.newest_us, int(moments.max()))
-        # An id is accepted again only once its earlier event is past remembering: the last one may replace it.
-        self._moments.update(zip(ids, moments.tolist(), strict=True))
-        if len(self._moments) > self._sweep_at:
-            oldest = self.newest_us - self._within_us
-            self._moments = {id: moment for id, moment in self._moments.items() if moment >= oldest}
-            self._sweep_at = max(FEWEST_HELD, 2 * len(self._moments))
+    def _learn(self, ids: Ids, moments: Ints) -> None:
+        if len(ids):
+            self.newest_us = max(self.newest_us, int(moments.max()))
+            self.accepted.add(ids, moments, self.newest_us - self._within_us)
 
 
 @dataclass(frozen=True)
 class Verdict:
     """`accepted` says it of each row; `letters` (letters.BATCH_SCHEMA) are those of the future.
 
-    `ids` and `moments` are what the memory learns: of the accepted rows, in order (empty without an
-    `event_id`).
+    `ids` and `moments` are what the memory learns: of the accepted rows (empty without an `event_id`).
     """
 
     accepted: Bools
     letters: Any
     duplicates: int
-    ids: list[object]
+    ids: Ids
     moments: Ints
 
 
@@ -110,36 +89,32 @@ def judge(rows: Any, recorded_at_us: int | Ints, memory: Memory, source: Source)
     accepted: Bools = moments <= np.asarray(recorded_at_us, np.int64) + source.allowed_future_us
     letters = _of_the_future(rows, np.flatnonzero(~accepted), recorded_at_us, source)
     if source.event_id is None:
-        return Verdict(accepted, letters, 0, [], np.empty(0, np.int64))
+        return Verdict(accepted, letters, 0, NO_IDS, np.empty(0, np.int64))
     at = np.flatnonzero(accepted)
-    ids = _ids(rows.column(source.event_id).take(pa.array(at)))
-    last = dict(zip(ids, range(len(ids)), strict=True))
-    held = memory.held(last.keys())
-    duplicates = 0
-    if held or len(last) < len(ids):
-        doubtful = _again(ids, last, held)
+    ids = ids_of(rows.column(source.event_id).take(pa.array(at)), source.columns[source.event_id])
+    doubtful = _may_come_again(ids.hashes, memory.accepted)
+    if doubtful.any():
         kept = _judge_in_turn(ids, moments[at], doubtful, memory, source.dedupe_within_us)
         accepted[at[~kept]] = False
-        ids = list(compress(ids, kept))
-        duplicates = int(at.size - len(ids))
-    return Verdict(accepted, letters, duplicates, ids, moments[accepted])
+        ids = ids.take(np.flatnonzero(kept))
+    return Verdict(accepted, letters, int(at.size - len(ids)), ids, moments[accepted])
 
 
-def _again(ids: list[object], last: dict[object, int], held: set[object]) -> Bools:
-    """Where an id stands that is `held` or stands here more than once; `last`: where each stands last.
+def _may_come_again(hashes: Hashes, accepted: Remembered) -> Bools:
+    """Where an id may be one that is remembered or that stands here more than once: by its hash, so perhaps not."""
+    order = np.argsort(hashes)
+    in_order = hashes[order]
+    again = accepted.may_hold(in_order)
+    twice = in_order[1:] == in_order[:-1]
+    again[1:] |= twice
+    again[:-1] |= twice
+    doubtful = np.empty(len(hashes), np.bool_)
+    doubtful[order] = again
+    return doubtful
 
-    Every look-up is one call from C: a comprehension took twice as long as all the rest of a verdict.
-    """
-    place = np.fromiter(map(last.__getitem__, ids), np.int64, len(ids))
-    again = np.bincount(place, minlength=len(ids)) > 1
-    again[[last[id] for id in held]] = True
-    return again[place]
 
-
-def _judge_in_turn(
-    ids: list[object], moments: Ints, doubtful: Bools, memory: Memory, within_us: int
-) -> Bools:
-    """Which events to keep where ids occur again: those that occur once are kept, the others judged one by
+def _judge_in_turn(ids: Ids, moments: Ints, doubtful: Bools, memory: Memory, within_us: int) -> Bools:
+    """Which events to keep where ids may come again: those that are in no doubt are kept, the others judged one by
     one.
     """
     certain = np.concatenate([[memory.newest_us], np.where(doubtful, NOTHING_YET_US, moments)])
@@ -148,13 +123,18 @@ def _judge_in_turn(
     newest_us = memory.newest_us
     latest: dict[object, int] = {}
     rows = np.flatnonzero(doubtful)
-    for row, moment, before in zip(
-        rows.tolist(), moments[rows].tolist(), newest_before[rows].tolist(), strict=True
+    again = ids.take(rows)
+    for row, id, moment, before, known in zip(
+        rows.tolist(),
+        again.values.to_pylist(),
+        moments[rows].tolist(),
+        newest_before[rows].tolist(),
+        memory.accepted.moments(again).tolist(),
+        strict=True,
     ):
-        id = ids[row]
         newest_us = max(newest_us, before)
-        earlier = latest.get(id, memory.moment(id))
-        if earlier != NOTHING_YET_US and earlier >= newest_us - within_us:
+        earlier = latest.get(id, known)
+        if earlier != NEVER_US and earlier >= newest_us - within_us:
             continue
         kept[row] = True
         latest[id] = moment
@@ -188,10 +168,3 @@ def _moments(column: Any) -> Ints:
     """A timestamp column without nulls as int64 microseconds."""
     moments: Ints = column.cast(pa.int64()).to_numpy()
     return moments
-
-
-def _ids(column: Any) -> list[object]:
-    """Ids as Python values that are equal where the ids are."""
-    if pa.types.is_temporal(column.type):
-        column = column.cast(pa.int32() if pa.types.is_date(column.type) else pa.int64())
-    return list(column.to_pylist())

@@ -1,0 +1,164 @@
+"""The ids that a partition remembers, in arrays: 56 bytes an id with its text, and no object for any of them.
+
+Ids are looked for by their hashes, of a whole batch at once: sorted against sorted runs (a third of the time of
+Python's sets, and outside of its lock). A hash only raises a doubt; what is in doubt is compared by the ids
+themselves, so that no collision ever drops an event. The hash is of this process alone, with random multipliers:
+nobody can make ids that collide.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from featureflow_cli.compute.codes import code
+from featureflow_cli.compute.records import gather
+from featureflow_cli.sources.arrays import Bools, Ints, flags
+from featureflow_cli.spec.types import ColumnType
+
+Hashes = npt.NDArray[np.uint64]
+NEVER_US = -(2**63)
+"""The moment of an id that is not held."""
+LONGEST = 64
+"""Longer texts are hashed one by one, by Python: shorter ones by their length, all of one length together."""
+_MULTIPLIERS = np.random.default_rng().integers(0, 2**64, LONGEST // 4 + 1, np.uint64) | np.uint64(1)
+_ROW_BITS = 32
+
+
+@dataclass(frozen=True)
+class Ids:
+    """`values` (strings or int64) are equal where the ids are; equal ones have equal `hashes`."""
+
+    values: Any
+    hashes: Hashes
+
+    def __len__(self) -> int:
+        return len(self.hashes)
+
+    def take(self, rows: Ints) -> "Ids":
+        return Ids(self.values.take(pa.array(rows)), self.hashes[rows])
+
+
+NO_IDS = Ids(pa.nulls(0, pa.string()), np.empty(0, np.uint64))
+
+
+def ids_of(column: Any, column_type: ColumnType) -> Ids:
+    """A column of ids without nulls."""
+    array = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
+    if column_type.name == "string" or column_type.is_wide:
+        values = array.cast(pa.string())
+        return Ids(values, _text_hashes(values))
+    codes = code(array, column_type).codes
+    return Ids(pa.array(codes), _mixed(codes.view(np.uint32).reshape(-1, 2)))
+
+
+@dataclass(frozen=True)
+class _Run:
+    """Sorted by hash; `place` is the number of the batch and the row in it where the id itself is kept."""
+
+    hashes: Hashes
+    moments: Ints
+    places: Ints
+
+
+class Remembered:
+    """Ids, each with the moment of its event; an id may be held more than once."""
+
+    def __init__(self) -> None:
+        self._runs: list[_Run] = []  # each more than twice as long as the next
+        self._ids: dict[int, tuple[Any, int]] = {}  # by number of batch: the values, their newest moment
+        self._batches = 0
+
+    def __len__(self) -> int:
+        """How many are held; some of them may be past remembering."""
+        return sum(len(run.hashes) for run in self._runs)
+
+    def add(self, ids: Ids, moments: Ints, oldest_us: int) -> None:
+        """Hold these as well; what is older than `oldest_us` may go."""
+        if not len(ids):
+            return
+        places = (self._batches << _ROW_BITS) + np.arange(len(ids))
+        self._ids[self._batches] = (ids.values, int(moments.max()))
+        self._batches += 1
+        order = np.argsort(ids.hashes)
+        run = _Run(ids.hashes[order], moments[order], places[order])
+        while self._runs and len(self._runs[-1].hashes) <= 2 * len(run.hashes):
+            run = _merged(self._runs.pop(), run, oldest_us)
+        if len(run.hashes):
+            self._runs.append(run)
+        self._ids = {number: kept for number, kept in self._ids.items() if kept[1] >= oldest_us}
+
+    def may_hold(self, hashes: Hashes) -> Bools:
+        """Where an id of such a hash is held. The hashes are sorted."""
+        found = np.zeros(len(hashes), np.bool_)
+        for run in self._runs:
+            place = np.minimum(np.searchsorted(run.hashes, hashes), len(run.hashes) - 1)
+            found |= run.hashes[place] == hashes
+        return found
+
+    def moments(self, ids: Ids) -> Ints:
+        """The newest moment of each id; NEVER_US where it is not held."""
+        newest = np.full(len(ids), NEVER_US)
+        for run in self._runs:
+            at, end = (np.searchsorted(run.hashes, ids.hashes, side) for side in ("left", "right"))
+            rows = np.flatnonzero(at < end)
+            while len(rows):  # once, but where ids are held twice or hashes collide
+                is_same = self._equal(run.places[at[rows]], ids.take(rows).values)
+                same = rows[is_same]
+                newest[same] = np.maximum(newest[same], run.moments[at[same]])
+                at[rows] += 1
+                rows = rows[at[rows] < end[rows]]
+        return newest
+
+    def _equal(self, places: Ints, values: Any) -> Bools:
+        """Whether the ids at these places are those; not where they are past remembering and gone."""
+        same = np.zeros(len(places), np.bool_)
+        batches, rows = places >> _ROW_BITS, places & (2**_ROW_BITS - 1)
+        for number in np.unique(batches).tolist():
+            mine = np.flatnonzero(batches == number)
+            if number in self._ids:
+                kept = self._ids[number][0].take(pa.array(rows[mine]))
+                same[mine] = flags(pc.equal(kept, values.take(pa.array(mine))))
+        return same
+
+
+def _merged(one: _Run, other: _Run, oldest_us: int) -> _Run:
+    hashes, moments, places = (
+        np.concatenate([getattr(run, name) for run in (one, other)])
+        for name in ("hashes", "moments", "places")
+    )
+    order = np.argsort(hashes, kind="stable")  # of two sorted runs: it merges them
+    order = order[moments[order] >= oldest_us]
+    return _Run(hashes[order], moments[order], places[order])
+
+
+def _text_hashes(texts: Any) -> Hashes:
+    offsets = np.frombuffer(texts.buffers()[1], np.int32)[texts.offset : texts.offset + len(texts) + 1]
+    if not len(texts):
+        return np.empty(0, np.uint64)
+    lengths = np.diff(offsets)
+    octets = np.frombuffer(texts.buffers()[2] or b"", np.uint8)
+    hashes = np.empty(len(texts), np.uint64)
+    for length in np.unique(lengths).tolist():
+        if length <= LONGEST:
+            rows = np.flatnonzero(lengths == length)
+            padded = np.zeros((len(rows), -(-length // 4) * 4), np.uint8)
+            if length:
+                found = gather(octets, offsets[rows].astype(np.int64), np.dtype((np.void, length)))
+                padded[:, :length] = found.view(np.uint8).reshape(-1, length)
+            hashes[rows] = _mixed(padded.view(np.uint32)) + np.uint64(length)
+    long = np.flatnonzero(lengths > LONGEST)
+    if len(long):
+        hashes[long] = [hash(text) % 2**64 for text in texts.take(pa.array(long)).to_pylist()]
+    return hashes
+
+
+def _mixed(words: npt.NDArray[np.uint32]) -> Hashes:
+    """A hash of each row of words: multilinear, which is universal in its upper half."""
+    hashes = np.zeros(len(words), np.uint64)
+    for place in range(words.shape[1]):
+        hashes += words[:, place] * _MULTIPLIERS[place]
+    return hashes

@@ -1,0 +1,46 @@
+"""Remembered ids answer as a dictionary of all that was ever added, also where all hashes collide."""
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from featureflow_cli.sources import remembered
+from featureflow_cli.sources.remembered import NEVER_US, Remembered, ids_of
+from featureflow_cli.spec.types import STRING
+
+TEXTS = st.sampled_from(
+    ["", "a", "b", "ab", "\0", "\0\0", "ä", "日本語", "x" * 64, "x" * 65, "y" * 65, "0123456789abcdef"]
+)
+BATCHES = st.lists(st.lists(st.tuples(TEXTS, st.integers(0, 50)), max_size=8), max_size=6)
+
+
+@pytest.mark.parametrize("collide", [False, True])
+@given(batches=BATCHES, asked=st.lists(TEXTS, max_size=8), oldest_us=st.integers(0, 50))
+def test_the_newest_moment_of_an_id_is_told_by_the_id_itself(
+    collide: bool, batches: list[list[tuple[str, int]]], asked: list[str], oldest_us: int
+) -> None:
+    """Whatever is older than what is to be remembered may be told or not."""
+    with pytest.MonkeyPatch.context() as patch:
+        if collide:
+            patch.setattr(remembered, "_MULTIPLIERS", np.zeros_like(remembered._MULTIPLIERS))
+        held, newest = Remembered(), dict[str, int]()
+        for batch in batches:
+            ids = ids_of(pa.array([text for text, _ in batch], pa.string()), STRING)
+            held.add(ids, np.array([moment for _, moment in batch], np.int64), oldest_us)
+            for text, moment in batch:
+                newest[text] = max(moment, newest.get(text, NEVER_US))
+        ids = ids_of(pa.array(["sliced", *asked], pa.string())[1:], STRING)
+        for text, found in zip(asked, held.moments(ids).tolist(), strict=True):
+            expected = newest.get(text, NEVER_US)
+            assert (
+                found == expected
+                or (found == NEVER_US and expected < oldest_us)
+                or found < expected < oldest_us
+            )
+        hashes = np.sort(ids.hashes)
+        may = held.may_hold(hashes)
+        assert may[
+            np.isin(hashes, ids.hashes[[newest.get(text, NEVER_US) >= oldest_us for text in asked]])
+        ].all()
