@@ -7,10 +7,12 @@ python -m tests.simulation --off cover              without a rule: what it is f
 
 import argparse
 import time
-import traceback
 from collections import Counter
+from contextlib import nullcontext
 
 from tests.simulation.playing import play, shrunk, simulated
+from tests.simulation.promises import Promises
+from tests.simulation.rules import RULES, without
 from tests.simulation.schedules import schedule
 
 
@@ -19,15 +21,16 @@ def main() -> int:
     parser.add_argument("--seeds", type=int, default=1000)
     parser.add_argument("--seed", type=int, default=0, help="the first one")
     parser.add_argument("--tries", type=int, default=3, help="failures until it ends")
+    parser.add_argument("--off", choices=RULES, help="a rule to switch off")
     args = parser.parse_args()
     counts: Counter[str] = Counter()
     failures = []
     started = time.process_time()
     played = 0
-    with simulated():
+    with simulated(), without(args.off) if args.off else nullcontext(Promises()) as promises:
         for seed in range(args.seed, args.seed + args.seeds):
             played += 1
-            failure = play(schedule(seed), counts)
+            failure = play(schedule(seed), promises, counts)
             if failure is not None:
                 failures.append(failure)
                 print(f"seed {seed}: {failure.message}", flush=True)

@@ -11,6 +11,7 @@ from tests.simulation import tables
 from tests.simulation.grounds import SimGround
 from tests.simulation.laws import Broken, at_rest
 from tests.simulation.processes import Executor
+from tests.simulation.promises import Promises
 from tests.simulation.schedules import Schedule
 from tests.simulation.world import World
 
@@ -22,6 +23,7 @@ class Failure:
     schedule: Schedule
     law: str
     message: str
+    promises: Promises = Promises()  # noqa: RUF009  (it is frozen)
 
     def __str__(self) -> str:
         lines = [f"seed {self.schedule.seed}, {len(self.schedule.tokens)} tokens: {self.message}"]
@@ -30,7 +32,7 @@ class Failure:
     def story(self) -> list[str]:
         """What happened, step by step."""
         trace: list[str] = []
-        play(self.schedule, trace=trace)
+        play(self.schedule, self.promises, trace=trace)
         return trace
 
 
@@ -45,9 +47,14 @@ def simulated() -> Iterator[None]:
         yield
 
 
-def play(schedule: Schedule, counts: Counter[str] | None = None, trace: list[str] | None = None) -> Failure | None:
+def play(
+    schedule: Schedule,
+    promises: Promises = Promises(),  # noqa: B008  (it is frozen)
+    counts: Counter[str] | None = None,
+    trace: list[str] | None = None,
+) -> Failure | None:
     """What a schedule breaks, or None."""
-    world = World(schedule, tells=trace is not None)
+    world = World(schedule, promises, tells=trace is not None)
     try:
         for token in schedule.tokens:
             world.play(token)
@@ -57,9 +64,9 @@ def play(schedule: Schedule, counts: Counter[str] | None = None, trace: list[str
             world.come_to_rest(anew=True)
             at_rest(world)
     except Broken as broken:
-        return Failure(schedule, str(broken).partition(":")[0], str(broken))
+        return Failure(schedule, str(broken).partition(":")[0], str(broken), promises)
     except Exception as error:  # a worker that falls over: no law allows that
-        return Failure(schedule, type(error).__name__, f"{type(error).__name__}: {error}")
+        return Failure(schedule, type(error).__name__, f"{type(error).__name__}: {error}", promises)
     finally:
         world.close()
         if counts is not None:
@@ -77,7 +84,7 @@ def shrunk(failure: Failure) -> Failure:
         while place < len(failure.schedule.tokens):
             tokens = failure.schedule.tokens
             fewer = replace(failure.schedule, tokens=tokens[:place] + tokens[place + size :])
-            found = play(fewer)
+            found = play(fewer, failure.promises)
             if found is not None and found.law == failure.law:
                 failure = found
             else:

@@ -8,6 +8,7 @@ from featureflow_cli.errors import StoreUnavailable
 from featureflow_cli.online.store import Held, Write
 from featureflow_cli.times import Clock
 from tests.simulation.processes import How
+from tests.simulation.promises import Promises
 
 Answer = TypeVar("Answer")
 
@@ -55,20 +56,6 @@ class Server:
             elif isinstance(value, Hash) and field in value.blobs:
                 kept = {other: blob for other, blob in value.blobs.items() if other != field}
                 self.put(name, value._replace(blobs=kept))
-
-
-@dataclass(frozen=True)
-class Promises:
-    """What the protocol relies on in a store; each can be broken, to see that it is needed.
-
-    compare: a write is refused where the version has moved. longest: an expiry only moves outwards. first: a lost
-    connection is told, never mended in silence. fate: markers go over the connection of the states.
-    """
-
-    compare: bool = True
-    longest: bool = True
-    first: bool = True
-    fate: bool = True
 
 
 @dataclass

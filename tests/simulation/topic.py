@@ -12,6 +12,7 @@ from featureflow_cli.sources.batches import RawBatch
 from featureflow_cli.stream.outside import OffsetGone
 from tests.simulation.definitions import PARTITION_NUMBERS
 from tests.simulation.processes import How
+from tests.simulation.promises import Promises
 
 
 class Record(NamedTuple):
@@ -28,7 +29,8 @@ class Record(NamedTuple):
 class Topic:
     """`records` by partition; those below `first` are gone. `reported` is what the group told of its offsets."""
 
-    def __init__(self, partitions: int, members: int) -> None:
+    def __init__(self, partitions: int, members: int, promises: Promises) -> None:
+        self.promises = promises
         self.records: list[list[Record]] = [[] for _ in range(partitions)]
         self.first = [0] * partitions
         self.owners = {partition: partition % members for partition in range(partitions)}
@@ -96,7 +98,9 @@ class Member:
             if partition not in self._held or self._is_slow():
                 continue
             if position < self._topic.first[partition]:
-                raise OffsetGone(partition)
+                if self._topic.promises.reset:
+                    raise OffsetGone(partition)
+                position = self._topic.first[partition]
             batch = self._topic.content(partition, position, position + self._chance.randrange(1, rows + 1))
             if len(batch.offsets):
                 found[partition] = [batch]

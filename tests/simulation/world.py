@@ -20,6 +20,7 @@ from tests.simulation.definitions import variants
 from tests.simulation.grounds import SimProject, registry
 from tests.simulation.laws import Broken, honest
 from tests.simulation.processes import How, Process
+from tests.simulation.promises import Promises
 from tests.simulation.schedules import Schedule, Token
 from tests.simulation.shards import Cluster, Server
 from tests.simulation.tables import Disk
@@ -34,18 +35,19 @@ QUIET = ("ping", "read", "wait", "look at", "open")
 
 
 class World:
-    def __init__(self, schedule: Schedule, tells: bool = False) -> None:
+    def __init__(self, schedule: Schedule, promises: Promises = Promises(), tells: bool = False) -> None:  # noqa: B008
         self.settings = settings = schedule.settings
         self.now_us = START_US
         self.trace: list[str] | None = [] if tells else None
         self.counts: Counter[str] = Counter()
-        self.topic = Topic(settings.partitions, settings.processes)
+        self.topic = Topic(settings.partitions, settings.processes, promises)
         self.cluster = Cluster(
             [[Server()] for _ in range(settings.shards)],
             lambda: self.now_us,
+            promises,
             written=lambda entity, id, held: honest(self, entity, id, held),
         )
-        self.disk = Disk()
+        self.disk = Disk(serial=promises.snapshot)
         self.registry_db = _registry_db()
         self.registry: Registry = registry(self.registry_db, lambda _: How.WELL)
         self.variant = ""

@@ -1,0 +1,314 @@
+"""The rules of the protocol (design.md 4, in brackets there), each switched off at one small place.
+
+`without(name)` patches the production code that keeps the rule or, where a store keeps it, breaks the stand-in's
+promise. What remains is the production code with one rule less: some schedule must then break a law.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import fields, replace
+from types import SimpleNamespace
+from typing import Any
+from unittest.mock import patch
+from weakref import WeakKeyDictionary
+
+import numpy as np
+from greenlet import getcurrent
+
+from featureflow_cli.compute import state
+from featureflow_cli.evaluate import bootstrap
+from featureflow_cli.offline.log import OfflineLog
+from featureflow_cli.plan.applied import Build
+from featureflow_cli.sources import verdicts
+from featureflow_cli.sources.verdicts import Memory
+from featureflow_cli.stream import commits, crew, deciding, merging, worker
+from featureflow_cli.stream.resident import Resident
+from featureflow_cli.stream.worker import Part, Worker
+from tests.simulation.definitions import RUNG_US, TTL_US
+from tests.simulation.promises import Promises
+
+IMPOSSIBLE = {
+    "prior": "a worker has one batch in flight: `write_online` ends when all of it is acknowledged, `mark` follows,"
+    " and only then is the next batch taken in",
+    "floors": "no header entry is ever dropped, so there are no numbered floors (12 bytes a partition are cheap)",
+}
+"""Rules that this architecture cannot break, and why."""
+
+Patches = Iterator[None]
+
+
+def _patched(target: Any, name: str, by: Callable[..., Any]) -> Any:
+    """`target.name` becomes a function that is handed the original first."""
+    original = getattr(target, name)
+
+    def changed(*args: Any, **named: Any) -> Any:
+        return by(original, *args, **named)
+
+    return patch.object(target, name, changed)
+
+
+# ---- online writes
+
+
+def _cover() -> Any:
+    return _patched(merging, "covered_ends", lambda original, *args: np.full_like(original(*args), -1))
+
+
+def _overlap() -> Any:
+    def covered(original: Any, kept: Any, ends: Any, view: Any, spans: Any) -> Any:
+        found = original(kept, ends, view, spans)
+        fresh = view.offsets >= found
+        places = view.events.entity * 1000 + view.partitions
+        found[np.isin(places, places[fresh])] = -1
+        return found
+
+    return _patched(merging, "covered_ends", covered)
+
+
+def _confirm() -> Any:
+    def sent(original: Any, store: Any, resident: Any, writes: Any, before: Any) -> Any:
+        return np.ones_like(original(store, resident, writes, before))
+
+    return _patched(merging, "_send", sent)
+
+
+def _version() -> Any:
+    def counted(original: Any, *args: Any) -> Any:
+        places, writes = original(*args)
+        return places, [
+            each._replace(version=(int.from_bytes(each.expected or b"", "big") + 1).to_bytes(8, "big"))
+            for each in writes
+        ]
+
+    return _patched(merging, "_writes", counted)
+
+
+def _cache() -> Any:
+    kept: WeakKeyDictionary[Any, dict[Any, Resident]] = WeakKeyDictionary()
+
+    def resident(original: Any, entity: str, names: tuple[str, ...], limit: int) -> Resident:
+        mine = kept.setdefault(getcurrent(), {})
+        return mine.setdefault((entity, names), original(entity, names, limit))
+
+    return _patched(worker, "Resident", resident)
+
+
+def _expiry() -> Any:
+    def expires(original: Any, view: Any, newest_us: Any, now_us: int) -> Any:
+        found = original(view, newest_us, now_us)
+        return None if found is None else np.full_like(found, now_us + TTL_US)
+
+    return _both(_patched(merging, "expires_us", expires), _patched(bootstrap, "expires_us", expires))
+
+
+def _age() -> Any:
+    """What is older than the worker's clock says that a window is goes."""
+    clock: list[Callable[[], int]] = []
+
+    def write_states(original: Any, store: Any, resident: Any, seen: Any, spans: Any, now: Any) -> Any:
+        clock[:] = [now]
+        return original(store, resident, seen, spans, now)
+
+    def merge(original: Any, view: Any, parts: Any) -> Any:
+        found = original(view, parts)
+        if view.ttl_us is None or not clock:
+            return found
+        low_us = (clock[0]() - TTL_US) // RUNG_US * RUNG_US
+        newest, cells = found.columns
+        return replace(found, columns=(newest, cells.take(cells.tile >= low_us)))
+
+    return _both(_patched(worker, "write_states", write_states), _patched(state, "merge", merge))
+
+
+# ---- markers
+
+
+def _marker() -> Any:
+    def part(original: Any, self: Worker, partition: int, low: int) -> Part:
+        found: Part = original(self, partition, low)
+        return replace(found, position=max(found.position, found.decided), replay=None)
+
+    return _patched(Worker, "_part", part)
+
+
+def _shard() -> Any:
+    return _patched(worker, "markers", lambda _, store, kept: [store.marker(0, kept.field)])
+
+
+def _acks() -> Any:
+    def write_online(original: Any, self: Worker, batch: Any) -> Any:
+        self.mark(batch)
+        return original(self, batch)
+
+    return _patched(Worker, "write_online", write_online)
+
+
+def _rewind() -> Any:
+    """What is lost with a connection is found out, but reading goes on where it stood."""
+
+    def lose(_: Any, self: Worker) -> None:
+        self._lost = True
+        self._residents, self._marked = {}, {}
+
+    def take(original: Any, self: Worker, partitions: Sequence[int]) -> None:
+        original(self, [each for each in partitions if each not in self.parts])
+
+    return _both(_patched(Worker, "lose", lose), _patched(Worker, "_take", take))
+
+
+def _idle() -> Any:
+    return _patched(Worker, "look", lambda _, self: True)
+
+
+def _bootstrap() -> Any:
+    """Only the markers say that it was done."""
+    return _patched(bootstrap, "_write_missing", lambda *_: 0)
+
+
+def _learn() -> Any:
+    """New definitions are taken over, but reading goes on where it stood."""
+
+    def learn(original: Any, self: Any) -> bool:
+        stood = {}
+        for each in self.workers:
+            each.commit_offline()
+            stood |= {partition: part.position for partition, part in each.parts.items()}
+        learned: bool = original(self)
+        for each in self.workers if learned else ():
+            each.stood = stood
+        return learned
+
+    def part(original: Any, self: Worker, partition: int, low: int) -> Part:
+        found: Part = original(self, partition, low)
+        stood = self.__dict__.pop("stood", {}).get(partition, -1)
+        return replace(found, position=found.decided, replay=None) if stood == found.decided else found
+
+    return _both(_patched(crew.Crew, "learn", learn), _patched(Worker, "_part", part))
+
+
+def _build() -> Any:
+    return patch.object(Build, "field", property(lambda self: self.fingerprint[:12]))
+
+
+# ---- the log decides
+
+
+def _sinks() -> Any:
+    def part(original: Any, self: Worker, partition: int, low: int) -> Part:
+        found: Part = original(self, partition, low)
+        topic = self._outside.intake._topic  # type: ignore[attr-defined]
+        start = topic.reported.get(partition, len(topic.records[partition]))
+        rows = None
+        if start < found.decided and self.commits.base is not None:
+            rows = self._outside.replayed(self.commits.base, partition, start, found.decided)
+        return replace(found, position=start, replay=rows)
+
+    return _patched(Worker, "_part", part)
+
+
+def _memory() -> Any:
+    return _patched(worker, "memory_of", lambda _, source, *rest: Memory(source.dedupe_within_us))
+
+
+def _log() -> Any:
+    def part(original: Any, self: Worker, partition: int, low: int) -> Part:
+        found: Part = original(self, partition, low)
+        return replace(found, decided=found.position, replay=None)
+
+    return _patched(Worker, "_part", part)
+
+
+def _accepted() -> Any:
+    def judge(original: Any, rows: Any, recorded: Any, memory: Memory, source: Any) -> Any:
+        verdict = original(rows, recorded, memory, source)
+        moments = verdicts._moments(rows.column(source.timestamp_field))
+        memory.newest_us = max(memory.newest_us, *moments.tolist(), memory.newest_us)
+        return verdict
+
+    return _patched(deciding, "judge", judge)
+
+
+def _each() -> Any:
+    def judge(original: Any, rows: Any, recorded: Any, memory: Memory, source: Any) -> Any:
+        verdict = original(rows, recorded, memory, source)
+        moments = verdicts._moments(rows.column(source.timestamp_field))[verdict.accepted]
+        memory.newest_us = max(memory.newest_us, *moments.tolist(), memory.newest_us)
+        return original(rows, recorded, memory, source)
+
+    return _patched(deciding, "judge", judge)
+
+
+def _future() -> Any:
+    def decided(original: Any, raw: Mapping[int, Any], spans: Any, source: Any, memories: Any, now_us: int, *rest: Any) -> Any:
+        raw = {p: [replace(each, recorded_at_us=now_us) for each in some] for p, some in raw.items()}
+        return original(raw, spans, source, memories, now_us, *rest)
+
+    return _patched(worker, "decided", decided)
+
+
+# ---- offline commits
+
+
+def _letters() -> Any:
+    def commit(original: Any, outside: Any, batches: Any, base: Any) -> Any:
+        held: list[Any] = []
+        done = original(replace(outside, letters=SimpleNamespace(append=held.append)), batches, base)
+        for each in held:
+            outside.letters.append(each)
+        return done
+
+    return _patched(commits, "commit", commit)
+
+
+def _meaning() -> Any:
+    def continues(original: Any, self: OfflineLog, now: Any, ends: Any, base: Any) -> None:
+        mine = self.source.meaning
+        original(self, replace(now, meaning=mine), ends, replace(base, meaning=mine))
+
+    return _both(
+        _patched(OfflineLog, "raise_meaning", lambda _, self, base, order=None: base),
+        _patched(OfflineLog, "_continues", continues),
+    )
+
+
+def _continue() -> Any:
+    return _patched(
+        OfflineLog, "_continues", lambda original, self, now, ends, base: original(self, now, {}, base)
+    )
+
+
+def _trim() -> Any:
+    """What is refused is let go."""
+
+    def trimmed(original: Any, rows: Any, spans: Any, now: Any) -> Any:
+        left, ends = original(rows, spans, now)
+        return (left, ends) if ends == spans else (rows.slice(0, 0), {})
+
+    return _patched(commits, "trim", trimmed)
+
+
+@contextmanager
+def _both(one: Any, other: Any) -> Patches:
+    with one, other:
+        yield
+
+
+_PATCHES: dict[str, Callable[[], Any]] = {
+    "cover": _cover, "overlap": _overlap, "confirm": _confirm, "version": _version, "cache": _cache,
+    "expiry": _expiry, "age": _age, "marker": _marker, "shard": _shard, "acks": _acks, "rewind": _rewind,
+    "idle": _idle, "bootstrap": _bootstrap, "learn": _learn, "build": _build, "sinks": _sinks, "memory": _memory,
+    "log": _log, "accepted": _accepted, "each": _each, "future": _future, "letters": _letters, "meaning": _meaning,
+    "continue": _continue, "trim": _trim,
+}  # fmt: skip
+PROMISED = tuple(field.name for field in fields(Promises))
+RULES = (*_PATCHES, *PROMISED)
+
+
+@contextmanager
+def without(rule: str) -> Iterator[Promises]:
+    """While this lasts, the rule is off; what the stand-ins still promise."""
+    if rule in PROMISED:
+        yield replace(Promises(), **{rule: False})
+        return
+    with _PATCHES[rule]():
+        yield Promises()
