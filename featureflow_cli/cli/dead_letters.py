@@ -10,8 +10,11 @@ from featureflow_cli.errors import NotFound, UsageError, did_you_mean
 from featureflow_cli.times import format_timestamp, parse_duration
 
 if TYPE_CHECKING:
+    import pyarrow as pa
+
     from featureflow_cli.compute.views import Source as SourceSpec
     from featureflow_cli.evaluate.project import Project
+    from featureflow_cli.offline.letters import DeadLetters
 
 Source = Annotated[str | None, typer.Option("--source", help="Only those of this source.")]
 Reason = Annotated[
@@ -38,8 +41,8 @@ def list_letters(
     Example: featureflow dead-letters list --reason wrong_type --since 24h
     """
     project = invocation(ctx).project()
-    letters = _letters(project, source, reason, since)
-    shown = letters[-limit:]
+    wanted, held = _wanted(project, source, reason, since), _held(project)
+    shown = _letters(project, held.read(*wanted, newest=limit))
     if as_json:
         show_json(
             [
@@ -52,7 +55,7 @@ def list_letters(
             ]
         )
         return
-    if not letters:
+    if not shown:
         say("No dead letters.")
         return
     rows = [
@@ -67,11 +70,9 @@ def list_letters(
         for letter in shown
     ]
     show(table(["SOURCE", "POSITION", "REASON", "REPLAYED", "AT", "DETAIL"], rows))
-    counts: dict[str, int] = {}
-    for letter in letters:
-        counts[letter["reason"]] = counts.get(letter["reason"], 0) + 1
+    counts = held.counts("reason", *wanted)
     by_reason = ", ".join(f"{number:,} {reason}" for reason, number in sorted(counts.items()))
-    say(f"{len(letters):,} letters ({by_reason}); {len(shown):,} shown")
+    say(f"{sum(counts.values()):,} letters ({by_reason}); {len(shown):,} shown")
 
 
 def replay(
@@ -94,19 +95,17 @@ def replay(
     Example: featureflow dead-letters replay --source user_events --reason wrong_type
     """
     project = invocation(ctx).project()
-    letters = [
-        letter
-        for letter in _letters(project, source, reason, since)
-        if not letter["replayed"] and letter["source"] in project.repo.sources
-    ]
-    if position:
-        letters = [letter for letter in letters if f"{letter['partition']}:{letter['offset']}" in position]
+    found = _held(project).positions(*_wanted(project, source, reason, since))
+    done = _replayed(project, {name for name, _, _ in found})
     by_source: dict[str, list[tuple[int, int]]] = {}
-    for letter in letters:
-        if not project.repo.sources[letter["source"]].streamed:
-            what = f"source '{letter['source']}' is a table that others keep: it has no events of its own"
+    for name, partition, offset in found:
+        is_asked = not position or f"{partition}:{offset}" in position
+        if not is_asked or (name, partition, offset) in done or name not in project.repo.sources:
+            continue
+        if not project.repo.sources[name].streamed:
+            what = f"source '{name}' is a table that others keep: it has no events of its own"
             raise UsageError(what, hint="mend the table's files; new ones are read by themselves")
-        by_source.setdefault(letter["source"], []).append((letter["partition"], letter["offset"]))
+        by_source.setdefault(name, []).append((partition, offset))
     listed = {
         name: len(project.registry.list_replays(name, positions, project.clock()))
         for name, positions in by_source.items()
@@ -136,11 +135,16 @@ def _say_what_history_is(source: "SourceSpec", positions: list[tuple[int, int]])
         )
 
 
-def _letters(
-    project: "Project", source: str | None, reason: str | None, since: str | None
-) -> list[dict[str, Any]]:
-    """The letters that match, oldest first, with `replayed` and the payload as text."""
+def _held(project: "Project") -> "DeadLetters":
     from featureflow_cli.offline.letters import DeadLetters
+
+    return DeadLetters(project.letters_place)
+
+
+def _wanted(
+    project: "Project", source: str | None, reason: str | None, since: str | None
+) -> tuple[str | None, str | None, int | None]:
+    """Source, reason and first moment that letters are asked for by; NotFound or UsageError where there is none."""
     from featureflow_cli.sources.letters import Reason
 
     sources = project.repo.sources
@@ -151,28 +155,31 @@ def _letters(
     if reason is not None and reason not in reasons:
         what = f"'{reason}' is no reason"
         raise UsageError(what, hint=did_you_mean(reason, reasons) or f"one of: {', '.join(reasons)}")
-    found = DeadLetters(project.letters_place).read(
-        source=source, reason=reason, since_us=_since_us(project, since)
-    )
-    replayed = {
-        (name, replay.partition, replay.offset)
-        for name in set(found.column("source").to_pylist())
-        for replay in project.registry.replays(name)
-    }
-    columns = {
-        "lettered_at": found.column("lettered_at").cast("int64"),
-        "recorded_at": found.column("recorded_at").cast("int64"),
-    }
-    for name, column in columns.items():
-        found = found.set_column(found.column_names.index(name), name, column)
+    return source, reason, _since_us(project, since)
+
+
+def _letters(project: "Project", found: "pa.Table") -> list[dict[str, Any]]:
+    """The letters as JSON would have them, in order, with `replayed`; moments in microseconds."""
+    for name in ("lettered_at", "recorded_at"):
+        found = found.set_column(found.column_names.index(name), name, found.column(name).cast("int64"))
+    done = _replayed(project, set(found.column("source").to_pylist()))
     return [
         {
             **letter,
             "payload": letter["payload"].decode(errors="replace"),
-            "replayed": (letter["source"], letter["partition"], letter["offset"]) in replayed,
+            "replayed": (letter["source"], letter["partition"], letter["offset"]) in done,
         }
         for letter in found.to_pylist()
     ]
+
+
+def _replayed(project: "Project", sources: set[str]) -> set[tuple[str, int, int]]:
+    """Positions of letters that were asked to be replayed."""
+    return {
+        (name, replay.partition, replay.offset)
+        for name in sources
+        for replay in project.registry.replays(name)
+    }
 
 
 def _since_us(project: "Project", since: str | None) -> int | None:

@@ -10,14 +10,18 @@ from featureflow_cli.evaluate.lag import TopicLag, lag
 from featureflow_cli.evaluate.project import Project
 from featureflow_cli.evaluate.topics import streamed
 from featureflow_cli.plan.applied import Build
+from featureflow_cli.sources.files import PARTITION
 
 
 @dataclass(frozen=True)
 class SourceStanding:
-    """A source's log. `files_read` of `files_listed`; `newest_us` is the log's newest event time."""
+    """A source's log. `files_read` of `files_listed`; `newest_us` is the log's newest event time.
+
+    Of a table that others keep nobody counts the events (None): its files are read as far as all states know them.
+    """
 
     name: str
-    events: int
+    events: int | None
     newest_us: int | None
     files_listed: int
     files_read: int
@@ -27,7 +31,7 @@ class SourceStanding:
 
 @dataclass(frozen=True)
 class ViewStanding:
-    """A view's state. `behind` counts partitions of the log that its state does not know to their end.
+    """A view's state. `behind` counts partitions of the log (or the table's files) that it does not know to the end.
 
     `status`: `serving`; `building` (with nothing that serves); `changing` (an earlier build serves meanwhile).
     """
@@ -87,9 +91,11 @@ def _topic(project: Project, source: Source) -> TopicLag | StoreUnavailable:
 def _source(project: Project, source: Source, letters: int) -> SourceStanding:
     manifest = project.registry.manifest(source.name)
     if not source.streamed:
-        return SourceStanding(source.name, 0, None, len(manifest), len(manifest), 0, letters)
+        reached, held = _reached(project, source), sum(file.size for file in manifest)
+        read = sum(file.end_offset <= reached for file in manifest)
+        return SourceStanding(source.name, None, None, len(manifest), read, held, letters)
     snapshot = project.log(source.name).snapshot()
-    end = snapshot.ends.get(-1, 0)
+    end = snapshot.ends.get(PARTITION, 0)
     return SourceStanding(
         source.name,
         events=sum(file.rows for file in snapshot.files),
@@ -101,10 +107,29 @@ def _source(project: Project, source: Source, letters: int) -> SourceStanding:
     )
 
 
+def _ends(project: Project, source: Source) -> Mapping[int, int]:
+    """Up to where there are events, by partition: those of the log, or the listed files of a table."""
+    if source.streamed:
+        return project.log(source.name).snapshot().ends
+    manifest = project.registry.manifest(source.name)
+    return {PARTITION: manifest[-1].end_offset} if manifest else {}
+
+
+def _reached(project: Project, source: Source) -> int:
+    """Up to where the states of all of a table's views know its files; 0 where it has none."""
+    found = [
+        (marker or {}).get(PARTITION, 0)
+        for name, build in project.builds().items()
+        if (view := project.repo.views[name]).source.name == source.name
+        for marker in markers(project.online, Kept(view, build))
+    ]
+    return min(found, default=0)
+
+
 def _view(project: Project, view: View, build: Build, anything_serves: bool) -> ViewStanding:
     status = "changing" if build.status == "building" and anything_serves else build.status
     known = markers(project.online, Kept(view, build))
-    ends = project.log(view.source.name).snapshot().ends if view.source.streamed else {}
+    ends = _ends(project, view.source)
     behind = sum(
         any(marker is None or marker.get(partition, 0) < end for marker in known)
         for partition, end in ends.items()

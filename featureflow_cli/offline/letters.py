@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 _LETTERED = "lettered_at"
 _POSITION = ("source", "partition", "offset")
+_IN_ORDER = [(name, "ascending") for name in (_LETTERED, *_POSITION)]
 
 
 class DeadLetters:
@@ -79,36 +80,49 @@ class DeadLetters:
         reason: str | None = None,
         since_us: int | None = None,
         partition: int | None = None,
+        *,
+        newest: int | None = None,
     ) -> "pa.Table":
-        """The letters that match all that is given (`since_us`: of `lettered_at`), by time and position."""
-        import pyarrow as pa
-        import pyarrow.compute as pc
+        """The letters that match all that is given (`since_us`: of `lettered_at`), by time and position.
 
-        where = pc.scalar(True)
-        for name, wanted in (("source", source), ("reason", reason), ("partition", partition)):
-            if wanted is not None:
-                where = where & (pc.field(name) == wanted)
-        if since_us is not None:
-            where = where & (pc.field(_LETTERED) >= pa.scalar(since_us, pa.timestamp("us", tz="UTC")))
-        listed = [file for file in self._listed() if file.may_hold(since_us, None)]
-        found = _scan(listed, self.schema, where)
-        return found.sort_by([(name, "ascending") for name in (_LETTERED, *_POSITION)])
+        Of these the last `newest` ones only; the others' payloads are not read.
+        """
+        where = _where(source, reason, since_us, partition)
+        if newest is not None:
+            moments = self._columns([_LETTERED], where, since_us).column(_LETTERED).cast("int64").to_numpy()
+            if len(moments) > newest:
+                moments.partition(len(moments) - newest)
+                since_us = int(moments[-newest])
+                where = _where(source, reason, since_us, partition)
+        found = self._columns(self.schema.names, where, since_us).sort_by(_IN_ORDER)
+        return found if newest is None else found.slice(max(0, found.num_rows - newest))
 
-    def counts(self) -> dict[str, int]:
-        """How many letters each source has."""
-        import pyarrow as pa
-        import pyarrow.compute as pc
+    def positions(
+        self, source: str | None = None, reason: str | None = None, since_us: int | None = None
+    ) -> "list[tuple[str, int, int]]":
+        """(source, partition, offset) of the letters that match, in the order in which `read` has them."""
+        names = [_LETTERED, *_POSITION]
+        found = self._columns(names, _where(source, reason, since_us), since_us).sort_by(_IN_ORDER)
+        return list(zip(*(found.column(name).to_pylist() for name in _POSITION), strict=True))
 
-        found = _scan(self._listed(), pa.schema([self.schema.field("source")]), pc.scalar(True))
-        counted = found.column("source").value_counts().to_pylist()
+    def counts(
+        self,
+        by: str = "source",
+        source: str | None = None,
+        reason: str | None = None,
+        since_us: int | None = None,
+    ) -> dict[str, int]:
+        """How many letters match, by `source` or `reason`."""
+        found = self._columns([by], _where(source, reason, since_us), since_us)
+        counted = found.column(by).value_counts().to_pylist()
         return {each["values"]: each["counts"] for each in counted}
 
-    def compact(self, minimum: int = 2) -> compaction.Compacted:
+    def compact(self, minimum: int = 2, dry_run: bool = False) -> compaction.Compacted:
         """Join the small files of each day that has at least `minimum`; beside any writer."""
         table = self._look()
         if table is None:
             return compaction.NOTHING
-        return compaction.compact(table, _LETTERED, minimum, _POSITION)
+        return compaction.compact(table, _LETTERED, minimum, _POSITION, dry_run)
 
     def vacuum(self, retention_hours: int, dry_run: bool = False) -> list[str]:
         """Delete files that no version of that time lists; answers their paths."""
@@ -127,14 +141,20 @@ class DeadLetters:
         if all(known.get(app_id, 0) <= lowest for app_id in ends):
             return letters
         listed = [file for file in files.listed(table, _LETTERED, _POSITION) if _may_hold(file, letters)]
-        sources = pc.unique(letters.column("source"))
-        where = pc.field("source").isin(sources) & (pc.field("offset") >= lowest)
-        held = _scan(listed, pa.schema([self.schema.field(name) for name in _POSITION]), where)
+        where = pc.field("source").isin(pc.unique(letters.column("source"))) & (pc.field("offset") >= lowest)
+        positions = pa.schema([self.schema.field(name) for name in _POSITION])
+        held = pa.Table.from_batches(files.scan(listed, positions, _POSITION, where), positions)
         return letters.join(held, list(_POSITION), join_type="left anti").select(self.schema.names)
 
-    def _listed(self) -> Sequence[FileRef]:
+    def _columns(self, names: Sequence[str], where: Any, since_us: int | None) -> "pa.Table":
+        """Some columns of the letters that `where` keeps, in no order; files that end before `since_us` stay shut."""
+        import pyarrow as pa
+
         table = self._look()
-        return () if table is None else files.listed(table, _LETTERED, _POSITION)
+        listed = () if table is None else files.listed(table, _LETTERED, _POSITION)
+        opened = [file for file in listed if file.may_hold(since_us, None)]
+        schema = pa.schema([self.schema.field(name) for name in names])
+        return pa.Table.from_batches(files.scan(opened, self.schema, names, where), schema)
 
     def _look(self) -> Table | None:
         if self._table is None:
@@ -152,10 +172,18 @@ class DeadLetters:
         return self._table
 
 
-def _scan(listed: Sequence[FileRef], schema: "pa.Schema", where: Any) -> "pa.Table":
+def _where(source: str | None, reason: str | None, since_us: int | None, partition: int | None = None) -> Any:
+    """As a pyarrow expression."""
     import pyarrow as pa
+    import pyarrow.compute as pc
 
-    return pa.Table.from_batches(files.scan(listed, schema, schema.names, where), schema)
+    where = pc.scalar(True)
+    for name, wanted in (("source", source), ("reason", reason), ("partition", partition)):
+        if wanted is not None:
+            where = where & (pc.field(name) == wanted)
+    if since_us is not None:
+        where = where & (pc.field(_LETTERED) >= pa.scalar(since_us, pa.timestamp("us", tz="UTC")))
+    return where
 
 
 def _may_hold(file: FileRef, letters: "pa.Table") -> bool:

@@ -97,6 +97,34 @@ def test_status_before_and_after_apply(bank: Bank):
     assert "featureflow stream --once" in text.stderr
 
 
+def test_status_of_a_table_says_which_of_its_files_the_states_know(bank: Bank):
+    bank.replace(
+        'stream: {files: {path: "data/payments/*.ndjson"}}', 'batch: {path: "data/payments/*.ndjson"}'
+    )
+    bank("apply", "-y")
+    files = bank.root / "data" / "payments"
+    files.mkdir()
+    payment = '{"id": "a", "card_id": "c", "amount": "1.00", "at": "2026-01-01T00:00:00Z"}\n'
+    (files / "1.ndjson").write_text(payment)
+    assert bank("stream", "--once").code == 0
+    (files / "2.ndjson").write_text(payment)
+    (bank.root / "labels.csv").write_text("card_id,timestamp\nc,2026-01-02T00:00:00Z\n")
+    lists = bank("build-dataset", "--labels", "labels.csv", "--service", "fraud", "--output", "train.csv")
+    assert lists.code == 0, lists.stderr
+
+    def standing() -> tuple[object, ...]:
+        found = json.loads(bank("status", "--json").stdout)
+        (source,) = found["sources"]
+        behind = {view["behind"] for view in found["views"]}
+        return source["events"], source["files_read"], source["files_listed"], source["bytes"], behind
+
+    assert standing() == (None, 1, 2, 2 * len(payment), {1})
+    assert "featureflow stream --once" in bank("status").stderr
+    assert bank("stream", "--once").code == 0
+    assert standing() == (None, 2, 2, 2 * len(payment), {0})
+    assert bank("status").stdout.splitlines()[3].split()[:4] == ["payments", "-", "-", "2/2"]
+
+
 def test_doctor_notes_what_is_missing_and_fails_for_what_is_broken(bank: Bank):
     fresh = bank("doctor")
     assert fresh.code == 0, fresh.stdout
@@ -141,6 +169,9 @@ def test_dead_letters_are_listed_with_their_reasons(bank: Bank):
     (only,) = json.loads(bank("dead-letters", "list", "--reason", "wrong_type", "--json").stdout)
     assert only["payload"] == '{"amount": "much"}'
     assert only["lettered_at"] == "2026-01-01T00:00:00.000003Z"
+    newest = bank("dead-letters", "list", "--limit", "1")
+    assert [line[1] for line in lines(newest.stdout)[1:]] == ["-1:5"]
+    assert "2 letters (1 undecodable, 1 wrong_type); 1 shown" in newest.stderr
     unknown = bank("dead-letters", "list", "--source", "payment")
     assert unknown.code == 2
     assert "did you mean 'payments'?" in unknown.stderr

@@ -86,6 +86,21 @@ def test_filters_hold_together(held: DeadLetters) -> None:
     assert held.read(source="nobody").num_rows == 0
 
 
+def test_the_newest_are_the_last_of_all_and_counts_are_of_all(held: DeadLetters) -> None:
+    """Of those of one moment the last by position."""
+    held.append(letters([("a", 0, 1), ("b", 0, 1)], "future"))
+    held.append(letters([("a", 0, 4), ("a", 0, 2), ("a", 0, 3)], lettered_us=3 * DAY_US))
+    every = positions(held.read())
+    for count in range(1, 7):
+        assert positions(held.read(newest=count)) == every[-count:]
+    assert positions(held.read(source="a", reason="future", newest=2)) == [("a", 0, 1)]
+    assert held.positions() == every
+    assert held.positions(since_us=2 * DAY_US) == every[2:]
+    assert held.counts() == {"a": 4, "b": 1}
+    assert held.counts("reason", source="a") == {"future": 1, "null": 3}
+    assert held.counts("reason", since_us=2 * DAY_US) == {"null": 3}
+
+
 def test_two_processes_that_letter_the_same_write_each_once(stored: Stored) -> None:
     """A zombie and its successor reach the same verdicts."""
     with multiprocessing.get_context("spawn").Pool(2) as pool:
