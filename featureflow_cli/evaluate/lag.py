@@ -74,7 +74,7 @@ def lag(project: Project, source: Source) -> TopicLag:
     topic = brokers.require(kafka.topic)
     group = group_id(project.config.project, project.target, source.name)
     offsets = brokers.offsets(topic.name, topic.partitions)
-    committed = brokers.committed(group, topic.name)
+    committed = brokers.committed(group, topic.name, topic.partitions)
     ends = project.log(source.name).snapshot().ends
     builds = project.builds()
     members = [

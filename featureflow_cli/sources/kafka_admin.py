@@ -1,15 +1,15 @@
 """What brokers know of topics and groups, asked through one short-lived client; and how topics come to be.
 
-Every question is answered within ANSWER_S or ends in StoreUnavailable, sooner where connections are refused;
-librdkafka itself would go on for ever.
+Every question is answered within ANSWER_S or ends in StoreUnavailable; librdkafka itself would go on for ever.
 """
 
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import wait
 from typing import Any
 
 from confluent_kafka import (
-    ConsumerGroupTopicPartitions,
+    Consumer,
     IsolationLevel,
     KafkaError,
     KafkaException,
@@ -30,21 +30,15 @@ from featureflow_cli.sources.kafka import Config, Trouble, client_config, explai
 from featureflow_cli.spec.models import KafkaStream
 from featureflow_cli.times import MILLISECOND_US
 
-ANSWER_S = 8.0
-PATIENCE_S, LOOK_S = 3.0, 0.1
-"""How long an answer is waited for once connections fail, and how often that is looked at."""
+ANSWER_S, CHANGE_S = 4.0, 15.0
+"""How long brokers may take to answer, and to create something."""
+LOOK_S = 0.1
 _BY_THE_BROKER = -1  # as many replicas as the brokers give a topic by default
 _ABSENT = {KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC}
 _UNSEEN = {
     KafkaError.TOPIC_AUTHORIZATION_FAILED,
     KafkaError.CLUSTER_AUTHORIZATION_FAILED,
     KafkaError.GROUP_AUTHORIZATION_FAILED,
-}
-_NO_REPORT = {
-    KafkaError.GROUP_ID_NOT_FOUND,
-    KafkaError.COORDINATOR_LOAD_IN_PROGRESS,  # the first question to a broker that has just started
-    KafkaError.COORDINATOR_NOT_AVAILABLE,
-    KafkaError.NOT_COORDINATOR,
 }
 
 
@@ -93,14 +87,14 @@ class Admin:
         if retention_us is not None:
             settings["retention.ms"] = str(retention_us // MILLISECOND_US)
         new = NewTopic(name, partitions, _BY_THE_BROKER, config=settings)
-        asked = self._ask(lambda: self._client.create_topics([new], **self._time))
+        asked = self._ask(lambda: self._client.create_topics([new], request_timeout=CHANGE_S))
         self._answer(asked[name], {KafkaError.TOPIC_ALREADY_EXISTS})
         self._wait_for(name, 1)
 
     def grow(self, name: str, partitions: int) -> None:
         """The topic has at least so many partitions afterwards."""
         new = NewPartitions(name, partitions)
-        asked = self._ask(lambda: self._client.create_partitions([new], **self._time))
+        asked = self._ask(lambda: self._client.create_partitions([new], request_timeout=CHANGE_S))
         self._answer(asked[name], {KafkaError.INVALID_PARTITIONS})  # somebody else was as quick
         self._wait_for(name, partitions)
 
@@ -111,15 +105,23 @@ class Admin:
         end = self._offsets(places, OffsetSpec.latest())
         return {number: (first[number], end[number]) for number in first.keys() & end.keys()}
 
-    def committed(self, group: str, name: str) -> dict[int, int]:
-        """What the group reported per partition; empty where it never did, or nobody can or may tell now."""
-        question = [ConsumerGroupTopicPartitions(group)]
-        asked = self._ask(lambda: self._client.list_consumer_group_offsets(question, **self._time))
-        answer = self._answer(asked[group], _UNSEEN | _NO_REPORT)
-        places = [] if answer is None else answer.topic_partitions
-        return {
-            place.partition: place.offset for place in places if place.topic == name and place.offset >= 0
-        }
+    def committed(self, group: str, name: str, partitions: int) -> dict[int, int]:
+        """What the group reported per partition; empty where it never did, or nobody can or may tell now.
+
+        Asked by a consumer that joins no group: librdkafka 2.16 crashes where an AdminClient asks a broker that
+        has just started (`list_consumer_group_offsets`, on COORDINATOR_LOAD_IN_PROGRESS).
+        """
+        consumer: Any = opened(
+            Consumer, self._kafka, {**self._config, "group.id": group}, error_cb=self._trouble
+        )
+        try:
+            places = [TopicPartition(name, number) for number in range(partitions)]
+            found = consumer.committed(places, timeout=ANSWER_S)
+        except KafkaException:
+            return {}
+        finally:
+            consumer.close()
+        return {place.partition: place.offset for place in found if place.offset >= 0}
 
     def _found(self, names: Iterable[str]) -> dict[str, tuple[str, int]]:
         """Id and number of partitions of the topics that are there."""
@@ -134,7 +136,7 @@ class Admin:
 
     def _wait_for(self, name: str, partitions: int) -> None:
         """Until the brokers tell of so many partitions: a moment after they were made."""
-        until_s = time.monotonic() + ANSWER_S
+        until_s = time.monotonic() + CHANGE_S
         while self._found([name]).get(name, ("", 0))[1] < partitions and time.monotonic() < until_s:
             time.sleep(LOOK_S)
 
@@ -157,30 +159,27 @@ class Admin:
         }
 
     def _ask(self, question: Callable[[], Mapping[Any, Any]]) -> Mapping[Any, Any]:
+        """The futures of the answers, all of them done: nothing is left under way when the client goes."""
         self._client.poll(0)  # what was heard before is over
         self._trouble.clear()
-        self._asked_s = time.monotonic()
         try:
-            return question()
+            asked = question()
         except KafkaException as err:
             raise explained(err, self._kafka, self._config) from None
+        wait(asked.values())
+        return asked
 
     def _answer(self, future: Any, expected: frozenset[int] | set[int] = frozenset()) -> Any:
         """The future's result; None where it ended in one of the expected codes."""
-        while True:
-            try:
-                return future.result(LOOK_S)
-            except TimeoutError:
-                self._client.poll(0)  # it may hear why there is no answer
-                if self._trouble.error is not None and time.monotonic() - self._asked_s > PATIENCE_S:
-                    raise explained(self._trouble.error, self._kafka, self._config) from None
-            except KafkaException as err:
-                code = err.args[0].code()
-                if code in expected:
-                    return None
-                self._client.poll(0)  # what its connections said: a wrong password is only seen to take time
-                is_late = code == KafkaError._TIMED_OUT and self._trouble.error is not None
-                raise explained(self._trouble.error if is_late else err, self._kafka, self._config) from None
+        try:
+            return future.result()
+        except KafkaException as err:
+            code = err.args[0].code()
+            if code in expected:
+                return None
+            self._client.poll(0)  # what its connections said: a wrong password is only seen to take time
+            is_late = code == KafkaError._TIMED_OUT and self._trouble.error is not None
+            raise explained(self._trouble.error if is_late else err, self._kafka, self._config) from None
 
 
 def _number(text: str | None) -> int | None:

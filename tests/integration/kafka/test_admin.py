@@ -44,11 +44,11 @@ def test_offsets_and_what_the_group_committed(kafka: Kafka, admin: Admin, name: 
         producer.produce(name, str(number).encode(), partition=1)
     assert producer.flush(20) == 0
     assert admin.offsets(name, 2) == {0: (0, 0), 1: (0, 5)}
-    assert admin.committed(f"group-{name}", name) == {}
+    assert admin.committed(f"group-{name}", name, 2) == {}
     consumer = Consumer({"bootstrap.servers": kafka.bootstrap, "group.id": f"group-{name}"})
     consumer.commit(offsets=[TopicPartition(name, 1, 3)], asynchronous=False)
     consumer.close()
-    assert admin.committed(f"group-{name}", name) == {1: 3}
+    assert admin.committed(f"group-{name}", name, 2) == {1: 3}
 
 
 def test_brokers_that_are_away_are_said_to_be():
