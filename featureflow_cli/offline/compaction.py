@@ -53,15 +53,22 @@ def is_due(listed: Sequence[FileRef], many: int = MANY) -> bool:
 
 
 def compact(
-    table: Table, timestamp: str, minimum: int = 2, bounded: Sequence[str] = files.LOG_BOUNDS
+    table: Table,
+    timestamp: str,
+    minimum: int = 2,
+    bounded: Sequence[str] = files.LOG_BOUNDS,
+    dry_run: bool = False,
 ) -> Compacted:
-    """Join a day's small files where there are at least `minimum`.
+    """Join a day's small files where there are at least `minimum`; with `dry_run` only say which.
 
     Commits of others go on meanwhile: none of them removes a file but another compaction, to which this one
     yields. Earlier versions stay readable until `vacuum` takes their files.
     """
     done: list[tuple[Group, list[DataFile]]] = []
     for group in groups(day_files(table), minimum):
+        if dry_run:
+            done.append((group, [DataFile("", 0, group.day, "", 0)]))
+            continue
         joined = _join(table, group, timestamp, bounded)
         if _commit(table, joined, group):
             done.append((group, joined))

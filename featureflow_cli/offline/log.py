@@ -135,10 +135,12 @@ class OfflineLog:
         ts, id = self.schema.field(self._timestamp), self.schema.field(self.source.event_id)
         return memory.recent(snapshot, ts, id, partition, since_us)
 
-    def compact(self, minimum: int = 2) -> compaction.Compacted:
+    def compact(self, minimum: int = 2, dry_run: bool = False) -> compaction.Compacted:
         """Join the small files of each day that has at least `minimum`; beside any other writer."""
         table = self._look()
-        return compaction.NOTHING if table is None else compaction.compact(table, self._timestamp, minimum)
+        if table is None:
+            return compaction.NOTHING
+        return compaction.compact(table, self._timestamp, minimum, dry_run=dry_run)
 
     def vacuum(self, retention_hours: int, dry_run: bool = False) -> list[str]:
         """Delete files that no version of that time lists, nor a commit in flight; answers their paths."""

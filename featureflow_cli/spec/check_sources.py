@@ -2,6 +2,7 @@
 
 from featureflow_cli.spec import redis_url
 from featureflow_cli.spec.check_kafka import check_kafka
+from featureflow_cli.spec.check_offline import check_offline
 from featureflow_cli.spec.models import Entity, OnlineStoreConfig, Source
 from featureflow_cli.spec.places import Path
 from featureflow_cli.spec.results import described
@@ -31,6 +32,7 @@ def check_config(scope: Scope) -> None:
             )
     if online.type == "redis":
         _redis(scope, (*here, "online_store"), online)
+    check_offline(scope, (*here, "offline_store"), config.offline_store)
     for key in ("master", "remote", "conf"):
         if engine.type == "duckdb" and key in engine.model_fields_set:
             scope.report(

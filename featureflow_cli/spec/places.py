@@ -141,6 +141,11 @@ class Positions:
             return None
         return node.key if key and not missed and node.key is not None else node.place
 
+    def is_from_environment(self, path: Path) -> bool:
+        """Whether an environment variable was put into the value at `path`; without a tree nobody knows: True."""
+        node, _ = self._nearest(path)
+        return node is None or bool(node.variables)
+
     def at(self, path: Path, *, key: bool = False) -> str:
         """`file:line:column` of `place`."""
         place = self.place(path, key=key)

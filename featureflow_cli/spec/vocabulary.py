@@ -34,6 +34,7 @@ NOUNS: Mapping[type[BaseModel], str] = {
     models.OnlineStoreConfig: "`online_store`",
     models.RedisTls: "`tls`",
     models.OfflineStoreConfig: "`offline_store`",
+    models.BucketOptions: "the offline store's `options`",
     models.EngineConfig: "`engine`",
     models.StreamConfig: "`stream`",
     models.ServerConfig: "`server`",

@@ -46,3 +46,36 @@ def test_how_one_connects_is_no_part_of_what_events_mean(repo: Write) -> None:
     assert plain.definitions.sources != secured.definitions.sources
     meanings = {source_meaning(loaded.definitions.sources[0], loaded.config) for loaded in (plain, secured)}
     assert len(meanings) == 1
+
+
+BUCKET = """\
+project: test
+offline_store:
+  path: s3://bucket/shop
+  options: {access_key_id: a, secret_access_key: "%s"}
+"""
+
+
+def test_a_bucket_takes_its_secret_from_the_environment_only(repo: Write) -> None:
+    """Neither the error nor the settings show it."""
+    with pytest.raises(DefinitionError, match=r"feature_store\.yaml:4:31: .*secret") as caught:
+        load(repo({"feature_store.yaml": BUCKET % "hunter2"}), None, {})
+    assert "hunter" not in str(caught.value)
+    config = load(repo({"feature_store.yaml": BUCKET % "${env:KEY}"}), None, {"KEY": "hunter2"}).config
+    assert config.offline_store.options.secret_access_key == "hunter2"
+    assert "hunter" not in repr(config)
+
+
+@pytest.mark.parametrize(
+    ("store", "said"),
+    [
+        ("{path: 'gs://bucket/shop'}", "a folder or a prefix in a bucket"),
+        ("{path: 's3://bucket/sh%20op'}", "a folder or a prefix in a bucket"),
+        ("{path: data, options: {region: x}}", "means nothing to an offline store in a folder"),
+        ("{path: 's3://bucket/shop', options: {access_key_id: x}}", "are a pair"),
+        ("{path: 's3://bucket/shop', options: {endpoint: 'minio:9000'}}", "endpoint"),
+    ],
+)
+def test_what_is_no_bucket_is_said(repo: Write, store: str, said: str) -> None:
+    with pytest.raises(DefinitionError, match=said):
+        load(repo({"feature_store.yaml": f"project: test\noffline_store: {store}\n"}), None, {})
