@@ -35,7 +35,8 @@ _FETCHING: Config = {
     "queued.max.messages.kbytes": 128 * 1024,  # of all partitions: reading ahead is memory of this process
     "fetch.wait.max.ms": 100,  # a partition that is taken up waits for the fetch before it
     "max.poll.interval.ms": 15 * 60_000,  # a bootstrap may take long, and is no reason to be thrown out
-    "session.timeout.ms": 45_000,
+    "session.timeout.ms": 20_000,  # others take over what a killed worker held after so long (45 s by default)
+    "heartbeat.interval.ms": 1_000,  # how soon a member hears of a rebalance; a thread of librdkafka's sends them
 }
 
 

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 POLL_S = 0.1
 CHECK_S = 5.0
 """How often it is looked whether the topic is still the one that it was."""
+GIVEN_S = 3.0
+"""How long a member without partitions waits for those that others may still have to give up, before it leaves:
+librdkafka tells nobody when a member leaves that holds nothing, so the group waits for it for a whole session."""
 
 
 class TopicIntake:
@@ -49,6 +52,7 @@ class TopicIntake:
         self._known: frozenset[int] = frozenset()  # held when the topic was last looked at
         self._checked_s = 0.0
         self._targets: dict[int, int] = {}
+        self._idle_s: float | None = None  # since when it is known to hold nothing
 
     def partitions(self) -> Sequence[int]:
         """Those assigned by the group, as of the last `read`; none before the first."""
@@ -78,6 +82,10 @@ class TopicIntake:
         consumer = self._consumer
         if not consumer.joined or not consumer.held <= positions.keys():
             return False
+        if not consumer.held:
+            self._idle_s = self._idle_s or time.monotonic()
+            return time.monotonic() - self._idle_s > GIVEN_S
+        self._idle_s = None
         for partition in consumer.held - self._targets.keys():
             self._targets[partition] = consumer.watermarks(partition)[1]
         return all(
