@@ -19,7 +19,9 @@ def exponents(block: bytes, *, negative_only: bool) -> Ints:
     them.
     """
     octets = np.frombuffer(block, np.uint8)
-    if negative_only:  # there are fewer hyphens than letters
+    if negative_only:  # there are fewer hyphens than letters, and hardly ever one after an `e`
+        if not ((octets[1:] == ord("-")) & ((octets[:-1] | 0x20) == ord("e"))).any():
+            return np.empty(0, np.int64)
         at = np.flatnonzero(octets[1:-1] == ord("-"))
     else:
         at = np.flatnonzero((octets[1:-1] == ord("e")) | (octets[1:-1] == ord("E"))) + 1

@@ -173,18 +173,24 @@ def covered_ends(kept: Kept, ends: codec.Ends, view: Seen, spans: Spans) -> Ints
 
 def raised(ends: codec.Ends, view: Seen, spans: Spans) -> codec.Ends:
     """The headers of states that have taken in the view's events: of their partitions up to the spans' ends."""
-    states, partitions, known = [ends.state], [ends.partition], [ends.end]
-    for partition, (_, end) in spans.items():
-        rows = view if len(spans) == 1 else view.take(view.partitions == partition)
-        states.append(rows.entities)
-        partitions.append(np.full(len(states[-1]), partition))
-        known.append(np.full(len(states[-1]), end))
-    state_, partition_, end_ = (np.concatenate(parts) for parts in (states, partitions, known))
-    order = np.lexsort((-end_, partition_, state_))
-    state_, partition_, end_ = state_[order], partition_[order], end_[order]
-    first = np.ones(len(order), np.bool_)
-    first[1:] = (state_[1:] != state_[:-1]) | (partition_[1:] != partition_[:-1])
-    return codec.Ends(state_[first], partition_[first], end_[first])
+    partitions = np.union1d(ends.partition, np.array(list(spans), np.int64))
+    span_ends = np.array([spans[each][1] if each in spans else 0 for each in partitions.tolist()], np.int64)
+    count = len(partitions)
+    known = ends.state * count + np.searchsorted(partitions, ends.partition)
+    touched = [
+        np.flatnonzero(np.bincount(view.events.entity[view.partitions == partition], minlength=len(view.ids)))
+        * count
+        + place
+        for place, partition in enumerate(partitions.tolist())
+        if partition in spans
+    ]
+    packed = np.concatenate([known, *touched])
+    end = np.concatenate([ends.end, span_ends[packed[len(known) :] % count]])
+    order = np.argsort(packed, kind="stable")  # all of them sorted runs, which it merges
+    packed, end = packed[order], end[order]
+    starts = np.flatnonzero(np.diff(packed, prepend=-1))
+    state_, place_ = np.divmod(packed[starts], count)
+    return codec.Ends(state_, partitions[place_], np.maximum.reduceat(end, starts))
 
 
 def _take_ends(ends: codec.Ends, chosen: Ints, count: int) -> codec.Ends:
