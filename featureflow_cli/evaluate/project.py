@@ -238,7 +238,8 @@ class Project:
                 ends_us=max((f.last_us for f in snapshot.files if f.last_us is not None), default=None),
             )
         version = self.applied_or_none.version if self.applied_or_none else 0
-        return Present(version, self.registry.builds(), logs, histories, topics.look(self, self.written_repo))
+        found, read = topics.look(self, self.written_repo), self.registry.topics()
+        return Present(version, self.registry.builds(), logs, histories, found, read)
 
     def _has_log(self, source: str) -> bool:
         from featureflow_cli.offline.delta import reported

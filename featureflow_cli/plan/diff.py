@@ -1,6 +1,6 @@
 """From applied to written definitions: the plan. Pure; what it needs to know of stores is handed to it."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from pydantic import BaseModel
@@ -44,7 +44,8 @@ NOTHING = Defined(Definitions(), Repo(project=""), -1)
 class Present:
     """What stands now. `version` is 0 where nothing was applied; `logs` has each offline table's meaning.
 
-    `topics` has the sources that stream from Kafka, as far as their brokers were asked.
+    `topics` has the sources that stream from Kafka, as far as their brokers were asked; `read` are those whose logs
+    hold events of a topic.
     """
 
     version: int
@@ -52,6 +53,7 @@ class Present:
     logs: Mapping[str, str]
     histories: Mapping[str, History]
     topics: Topics = field(default_factory=dict)
+    read: Collection[str] = ()
 
 
 @dataclass(frozen=True)
@@ -85,7 +87,7 @@ def make_plan(
         *_objects("on-demand", compared),
         *_objects("service", compared),
     ]
-    topic_changes, topics = topic_steps(after.repo.sources, present.topics)
+    topic_changes, topics = topic_steps(after.repo.sources, present.topics, present.read)
     listed = sorted([*changes, *topic_changes], key=lambda change: KINDS.index(change.kind))
     steps: list[Step] = [*listed]
     wanted = tuple(ViewState(view.name, view.entity, view.fingerprint) for view in after.repo.views.values())

@@ -1,6 +1,6 @@
 """What becomes of Kafka topics by a plan: those that a source's `create` asks for, against what its brokers have."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from featureflow_cli.compute.views import Source
@@ -41,11 +41,12 @@ def topics_of(kafka: KafkaStream) -> tuple[str, ...]:
 
 
 def topic_steps(
-    sources: Mapping[str, Source], topics: Topics
+    sources: Mapping[str, Source], topics: Topics, read: Collection[str] = ()
 ) -> tuple[list[Change], list[CreateTopic | GrowTopic]]:
     """How each source's topics come to be as `create` wants them; no topic ever shrinks or goes.
 
-    A topic that two sources name on the same brokers is created once.
+    A topic that two sources name on the same brokers is created once. `read`: sources whose logs hold events of a
+    topic that was there.
     """
     changes: list[Change] = []
     steps: list[CreateTopic | GrowTopic] = []
@@ -62,7 +63,8 @@ def topic_steps(
             seen[place] = max(has, wanted)
             if not has:
                 step = CreateTopic(name, topic, wanted, kafka.create.retention, is_letters)
-                changes.append(Change("+", "topic", topic, consequence=created_text(step)))
+                notes = (_GONE.format(source=name),) if name in read and not is_letters else ()
+                changes.append(Change("+", "topic", topic, consequence=created_text(step), notes=notes))
                 steps.append(step)
             elif has < wanted:
                 steps.append(GrowTopic(name, topic, has, wanted))
@@ -112,6 +114,12 @@ def retention_text(retention_ms: int | None) -> str:
     if retention_ms is None:
         return "unknown"
     return "ever" if retention_ms < 0 else format_duration(retention_ms * MILLISECOND_US)
+
+
+_GONE = (
+    "the topic that source {source} was read from is gone, and `stream` refuses a new one under its name: its offsets"
+    " mean other events. Give the source another name, so that it starts afresh"
+)
 
 
 def _growth(topic: str, before: int, after: int) -> Change:

@@ -51,6 +51,14 @@ def test_a_topic_of_two_sources_is_created_once():
     assert [(step.source, step.topic) for step in steps] == [("a", "user-events"), ("a", "dead")]
 
 
+def test_a_topic_whose_events_are_in_the_log_cannot_come_back_by_being_created():
+    written = {"events": source(**CREATE)}
+    changes, steps = topic_steps(written, {"events": {}}, read={"events"})
+    assert len(steps) == 2
+    assert "`stream` refuses a new one under its name" in changes[0].notes[0]
+    assert changes[1].notes == (), "letters have no offsets that matter"
+
+
 def test_nothing_is_planned_for_brokers_that_were_not_asked():
     assert topic_steps({"events": source(**CREATE)}, {}) == ([], [])
 
