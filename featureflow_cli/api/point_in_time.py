@@ -12,7 +12,7 @@ from featureflow_cli.api.answers import HistoricalFeatures
 from featureflow_cli.api.references import entity_references, service_of
 from featureflow_cli.api.registry import FeatureRegistry
 from featureflow_cli.api.stores import OfflineStore
-from featureflow_cli.api.tables import Rows, log_versions, registry_version, table_of
+from featureflow_cli.api.tables import Rows, log_ends, registry_version, table_of
 from featureflow_cli.compute.codes import Bools
 from featureflow_cli.compute.selecting import select
 from featureflow_cli.compute.views import Repo, Service
@@ -105,8 +105,8 @@ class PointInTimeDatasetBuilder:
     ) -> LeakageValidation:
         """Audit the very table handed in, wherever it comes from: built here, edited since, or read from a file.
 
-        Its features are told by their columns' names (`view__feature`). It is held to the version of the log that
-        it was built from where it says so (Arrow, Parquet and pandas from here do), else to the log as it stands.
+        Its features are told by their columns' names (`view__feature`). It is held to what the log held when it
+        was built, where it says so (Arrow, Parquet and pandas from here do), else to the log as it stands.
         """
         given = dataset.table if isinstance(dataset, HistoricalFeatures) else dataset
         rows = labels_of(table_of(given, "dataset", timestamp_field), timestamp_field, at="dataset")
@@ -122,9 +122,7 @@ class PointInTimeDatasetBuilder:
         handed = {name: label_column(rows.table, name, column_type) for name, column_type in service.outputs}
         with project.engine() as engine:
             before_us = int(rows.t_us.max()) + 1 if len(rows.t_us) else 0
-            names = relations(
-                project, engine, service, before_us=before_us, versions=log_versions(rows.table)
-            ).names
+            names = relations(project, engine, service, before_us=before_us, ends=log_ends(rows.table)).names
             strangers, first = _strangers(engine, service, rows, labels)
             computed = rows_at(engine, service, names, rows.table, rows.t_us)
             wrong, first_wrong = _wrong_values(rows, handed, computed.columns)

@@ -3,6 +3,7 @@
 Arrow is what is worked on. pandas is used where it is installed and asked for, and never imported before.
 """
 
+import json
 import os
 import sys
 from collections.abc import Mapping, Sequence
@@ -62,11 +63,12 @@ def frame_of(table: pa.Table) -> Any:
     return frame
 
 
-def log_versions(table: pa.Table) -> dict[str, int]:
-    """The versions of the logs that a dataset was built from, as far as it says so."""
-    written = _metadata(table).get(f"{_ABOUT}.log_versions", "")
-    pairs = (each.rpartition("=") for each in written.split(",") if each)
-    return {name: int(version) for name, _, version in pairs}
+def log_ends(table: pa.Table) -> dict[str, dict[int, int]]:
+    """What the logs held, by source and partition, when a dataset was built, as far as it says so."""
+    written = json.loads(_metadata(table).get(f"{_ABOUT}.log_ends", "{}"))
+    return {
+        source: {int(partition): end for partition, end in ends.items()} for source, ends in written.items()
+    }
 
 
 def registry_version(table: pa.Table) -> int | None:

@@ -1,5 +1,6 @@
 """A dataset: for each label row, what the features were at its moment, strictly before it (design.md 6, 1.11)."""
 
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -32,6 +33,7 @@ class Report:
     rows_dropped: int
     cold: dict[str, int]
     versions: dict[str, int]
+    ends: dict[str, dict[int, int]]
     reasons: dict[str, dict[str, int]]
     registry_version: int | None
     refused: dict[str, dict[str, int]]
@@ -61,18 +63,18 @@ def build(
     statuses: bool = False,
     audited: bool = True,
     registry_version: int | None = None,
-    versions: dict[str, int] | None = None,
+    ends: Mapping[str, Mapping[int, int]] | None = None,
     evaluate: Evaluator = rows_at,
 ) -> Dataset:
     """The labels' columns, then `view__feature` (and `view__status`); rows in the labels' order.
 
     Cold rows are dropped, or kept with nulls. CheckFailed where the audit finds a value from the label's own
-    moment or later. `versions` builds from earlier versions of the logs; `evaluate` is there to be audited.
+    moment or later. `ends` builds from what the logs held below them; `evaluate` is there to be audited.
     """
     _refuse_clashes(service, labels.table, statuses)
     with project.engine() as engine:
         before_us = int(labels.t_us.max()) + 1 if len(labels.t_us) else 0
-        events = relations(project, engine, service, before_us=before_us, versions=versions)
+        events = relations(project, engine, service, before_us=before_us, ends=ends)
         rows = evaluate(engine, service, events.names, labels.table, labels.t_us)
         cold = cold_rows(service, rows)
         kept = np.ones(len(labels.t_us), np.bool_) if keep_cold else warm(cold, len(labels.t_us))
@@ -122,6 +124,7 @@ def _table(
         "featureflow.log_versions": ",".join(
             f"{name}={version}" for name, version in report.versions.items()
         ),
+        "featureflow.log_ends": json.dumps(report.ends),
     }
     return table.replace_schema_metadata(about)
 
@@ -144,6 +147,7 @@ def _report(
         rows_dropped=int((~kept).sum()),
         cold={entity: int((absent & ~kept).sum()) for entity, absent in cold.items()},
         versions=events.versions,
+        ends=events.ends,
         reasons=reasons,
         registry_version=version,
         refused=events.refused,

@@ -19,6 +19,11 @@ class Stored:
     delete: Callable[[str], None]
     server: S3Server | None = None
 
+    @property
+    def commits(self) -> int:
+        """How many commits make a test of many: one in a bucket takes longer."""
+        return 25 if self.server is None else 8
+
     def data_files(self) -> list[str]:
         """Every data file that lies there, listed or not."""
         return [path for path in self.paths() if path.endswith(".parquet") and "_delta_log" not in path]

@@ -68,6 +68,7 @@ def test_a_compaction_whose_answer_was_lost_keeps_its_file(bucket: Stored, s3: S
     assert positions(log.snapshot()) == [(0, offset) for offset in range(9)]
 
 
+@pytest.mark.slow
 def test_a_server_that_hangs_is_given_up_and_found_again(bucket: Stored, s3: S3Server) -> None:
     """Frozen, it keeps its connections and says nothing; thawed, the same commit goes through once."""
     log = OfflineLog(bucket.place, source())

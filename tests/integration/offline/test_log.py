@@ -81,10 +81,10 @@ def test_a_commit_without_rows_moves_the_end(log: OfflineLog) -> None:
 def test_the_ends_are_known_to_a_fresh_reader_past_checkpoints(stored: Stored, log: OfflineLog) -> None:
     """Application transactions outlive the log files that are folded into checkpoints."""
     base = log.append(events(log, 2, 0, 0), {2: (0, 1), -2: (0, 1)}, log.snapshot())
-    for offset in range(60):
+    for offset in range(45):
         base = log.append(events(log, 0, 0, 0), {0: (offset, offset + 1)}, base)
     assert any(key.endswith(".checkpoint.parquet") for key in stored.paths())
-    assert OfflineLog(log.place, source()).snapshot().ends == {-2: 1, 0: 60, 2: 1} == base.ends
+    assert OfflineLog(log.place, source()).snapshot().ends == {-2: 1, 0: 45, 2: 1} == base.ends
 
 
 def test_a_stale_snapshot_is_refused_and_leaves_no_file(stored: Stored, log: OfflineLog) -> None:
@@ -133,22 +133,27 @@ def test_rows_outside_their_spans_are_an_error(log: OfflineLog) -> None:
 def test_two_processes_make_the_table_and_append_at_once(stored: Stored) -> None:
     """Own partitions: no commit is lost, and none is refused for good."""
     with SPAWN.Pool(2) as pool:
-        running = [pool.apply_async(append_all, (stored.place, partition, 25, 10)) for partition in (0, 1)]
+        running = [
+            pool.apply_async(append_all, (stored.place, partition, stored.commits, 10))
+            for partition in (0, 1)
+        ]
         assert [each.get(60) for each in running] == [0, 0]
     after = OfflineLog(stored.place, source()).snapshot()
-    assert after.ends == {0: 250, 1: 250}
-    assert positions(after) == [(p, o) for p in (0, 1) for o in range(250)]
+    end = stored.commits * 10
+    assert after.ends == {0: end, 1: end}
+    assert positions(after) == [(p, o) for p in (0, 1) for o in range(end)]
 
 
 def test_two_processes_on_one_partition_commit_each_offset_once(stored: Stored) -> None:
     """A zombie and its successor bring the same events in the same batches."""
     with SPAWN.Pool(2) as pool:
-        running = [pool.apply_async(append_all, (stored.place, 0, 25, 10)) for _ in range(2)]
+        running = [pool.apply_async(append_all, (stored.place, 0, stored.commits, 10)) for _ in range(2)]
         for each in running:
             each.get(60)
     after = OfflineLog(stored.place, source()).snapshot()
-    assert after.ends == {0: 250}
-    assert positions(after) == [(0, offset) for offset in range(250)]
+    end = stored.commits * 10
+    assert after.ends == {0: end}
+    assert positions(after) == [(0, offset) for offset in range(end)]
     assert stored.data_files() == [file.name for file in after.files]
 
 
