@@ -10,7 +10,7 @@ from pathlib import Path
 
 from bench.streaming import live, ours, peers, states
 from bench.streaming.table import Fact, Rate, at_least, at_most, show
-from bench.streaming.workload import PARTITIONS, services
+from bench.streaming.workload import JOBS, PARTITIONS, services
 
 PARTS = ("rates", "peers", "freshness", "memory", "states")
 
@@ -85,25 +85,22 @@ def rated(bench: ours.Bench, times: int, floor: Rate, rates: list[Rate], facts: 
 
 
 def against_peers(bench: ours.Bench, asked: argparse.Namespace, rates: list[Rate], facts: list[Fact]) -> None:
-    told("the count-and-sum job")
-    _, totals = ours.catching_up(bench, asked.times, "ours, count and sum", totals=True)
-    features = next((rate for rate in rates if rate.name == "ours catching up"), None)
-    if features is None:
-        _, features = ours.catching_up(bench, asked.times, "ours catching up")
-        rates.append(features)
-    rates.append(totals)
     told("per event in Python")
     slow = peers.per_event(bench, asked.slow_events)
-    told("Quix Streams")
-    quix = peers.quix(bench, asked.slow_events, asked.peers)
-    told("Spark")
-    spark = peers.spark(bench, asked.peers)
-    rates += [rate for rate in (slow, quix, spark) if rate is not None]
-    facts.append(at_least("18 features / per event in Python", features.a_second / slow.a_second, 5))
-    if quix is not None:
-        facts.append(at_least("count and sum / Quix Streams", totals.a_second / quix.a_second, 15))
-    if spark is not None:
-        facts.append(at_least("count and sum / Spark", totals.a_second / spark.a_second, 1.5))
+    rates.append(slow)
+    features = next((rate for rate in rates if rate.name == "ours catching up"), None)
+    if features is not None:
+        facts.append(at_least("18 features / per event in Python", features.a_second / slow.a_second, 5))
+    for job in JOBS:
+        told(f"count and sum, {job}")
+        _, mine = ours.catching_up(bench, asked.times, f"ours, count and sum, {job}", job=job)
+        quix = peers.quix(bench, job, asked.slow_events, asked.peers)
+        spark = peers.spark(bench, job, asked.peers)
+        rates += [rate for rate in (mine, quix, spark) if rate is not None]
+        if quix is not None:
+            facts.append(at_least(f"{job} / Quix Streams", mine.a_second / quix.a_second, 15))
+        if spark is not None:
+            facts.append(at_least(f"{job} / Spark", mine.a_second / spark.a_second, 1.5))
 
 
 def fresh(empty: ours.Bench, rate: float, seconds: float) -> list[Fact]:

@@ -30,6 +30,8 @@ from tests.services.processes import free_port, wait_until
 
 FIRST_PROBE = 10**9
 """Users that nobody else is: one for each probe."""
+PROBE_S = 0.05
+"""How often a probe is sent."""
 FRESHNESS = 'featureflow_stream_freshness_seconds_bucket{le="'
 
 
@@ -97,33 +99,42 @@ def freshness(bench: Bench, rate: float, seconds: float) -> Freshness:
 
 
 def _probed(bench: Bench, folder: Path, feeder: "subprocess.Popen[bytes]") -> list[float]:
-    """As long as the feeder runs: send an event of a new user, and read until it is there."""
+    """As long as the feeder runs: send events of new users, and read again and again those that were not there."""
     opened = open_project(folder, None, environ(), system_clock)
     field = _field(opened)
     producer = Producer({"bootstrap.servers": bench.kafka.bootstrap, "linger.ms": 0})
     found: list[float] = []
-    while feeder.poll() is None:
-        user = FIRST_PROBE + len(found)
-        now_us = system_clock()
-        event = {
-            "event_id": f"probe-{user}",
-            "user_id": user,
-            "event_type": "item_view",
-            "item_id": 1,
-            "session_id": "probe",
-            "timestamp": format_timestamp(now_us),
-            "metadata": {"category": "books"},
-        }
-        producer.produce(bench.topic, json.dumps(event).encode(), str(user).encode())
+    awaited: dict[str, int] = {}
+    sent, due = FIRST_PROBE, time.monotonic()
+    while awaited or feeder.poll() is None:
+        if time.monotonic() >= due and feeder.poll() is None:
+            sent, due = sent + 1, due + PROBE_S
+            awaited[str(sent)] = system_clock()
+            producer.produce(bench.topic, _probe(sent, awaited[str(sent)]), str(sent).encode())
         producer.poll(0)
-        while opened.online.read("user", [str(user)], [field])[0].blobs[0] is None:
-            time.sleep(0.002)
-            if system_clock() - now_us > 30_000_000:
-                sys.exit(f"the event of user {user} cannot be read 30 s after it was sent")
-        found.append((system_clock() - now_us) / 1e6)
-        time.sleep(0.013)
-    producer.flush(10)
+        ids = list(awaited)
+        for id, held in zip(ids, opened.online.read("user", ids, [field]), strict=True):
+            age_us = system_clock() - awaited[id]
+            if held.blobs[0] is not None:
+                found.append(age_us / 1e6)
+                del awaited[id]
+            elif age_us > 30_000_000:
+                sys.exit(f"the event of user {id} cannot be read 30 s after it was sent")
+        time.sleep(0.005)
     return found
+
+
+def _probe(user: int, now_us: int) -> bytes:
+    event = {
+        "event_id": f"probe-{user}",
+        "user_id": user,
+        "event_type": "item_view",
+        "item_id": 1,
+        "session_id": "probe",
+        "timestamp": format_timestamp(now_us),
+        "metadata": {"category": "books"},
+    }
+    return json.dumps(event).encode()
 
 
 def _field(opened: Project) -> str:

@@ -30,12 +30,12 @@ def start_up(bench: Bench, folder: Path, *words: str) -> Cost:
 
 
 def catching_up(
-    bench: Bench, times: int, name: str, *words: str, dedupe: bool = False, totals: bool = False
+    bench: Bench, times: int, name: str, *words: str, dedupe: bool = False, job: str | None = None
 ) -> tuple[Rate, Rate]:
     """The whole topic by `stream --once`, the best of some runs: (the whole process, without its start-up)."""
 
     def once() -> tuple[Cost, Cost]:
-        folder = project(bench, "ours", dedupe=dedupe, totals=totals)
+        folder = project(bench, "ours", dedupe=dedupe, job=job)
         whole = _run(bench, command(folder, "stream", "--once", "--json", *words))
         _must_have_read(whole, bench.events)
         return whole, start_up(bench, folder, *words)

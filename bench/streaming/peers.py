@@ -17,32 +17,32 @@ JOBS = Path(__file__).with_name("jobs")
 PEERS = Path(__file__).resolve().parents[1] / ".peers"
 
 
-def quix(bench: Bench, events: int, peers: Path) -> Rate | None:
-    """Quix Streams on the count-and-sum job, so many events of the topic."""
+def quix(bench: Bench, job: str, events: int, peers: Path) -> Rate | None:
+    """Quix Streams on a count-and-sum job (workload.JOBS), so many events of the topic."""
     python = peers / "quix/bin/python"
     if not _is_there(python, "Quix Streams"):
         return None
     state = _fresh(bench, "quix")
     words = [
         str(python),
-        str(JOBS / "quix_totals.py"),
+        str(JOBS / "quix_job.py"),
+        job,
         bench.kafka.bootstrap,
         bench.topic,
         str(events),
         str(state),
     ]
-    return _rate(bench, "Quix Streams, count and sum", words)
+    return _rate(bench, f"Quix Streams, count and sum, {job}", words)
 
 
-def spark(bench: Bench, peers: Path, rows: int | None = None) -> Rate | None:
-    """Spark Structured Streaming on the count-and-sum job: the whole topic, `rows` a batch or all in one."""
+def spark(bench: Bench, job: str, peers: Path) -> Rate | None:
+    """Spark Structured Streaming on a count-and-sum job, the whole topic in one batch, which suits it best."""
     python, jars = peers / "spark/bin/python", peers / "jars"
     if not (_is_there(python, "Spark") and _is_there(jars, "Spark's Kafka connector")):
         return None
-    place = [bench.kafka.bootstrap, bench.topic, str(bench.events), str(_fresh(bench, "spark")), str(jars)]
-    limit = [] if rows is None else [str(rows)]
-    name = "Spark local[2], count and sum, " + ("one batch" if rows is None else f"{rows:,} rows a batch")
-    return _rate(bench, name, [str(python), str(JOBS / "spark_totals.py"), *place, *limit])
+    place = [bench.kafka.bootstrap, bench.topic, str(_fresh(bench, "spark")), str(jars)]
+    name = f"Spark local[2], count and sum, {job}"
+    return _rate(bench, name, [str(python), str(JOBS / "spark_job.py"), job, *place])
 
 
 def per_event(bench: Bench, events: int) -> Rate:

@@ -33,7 +33,7 @@ online_store: {{type: redis, url: "{redis}"}}
 offline_store: {{type: delta, path: data/offline}}
 stream: {{from: kafka, commit_interval: 5s, allowed_future: 1m}}
 """
-TOTALS_YAML = """
+JOB_YAML = """
 entities:
   - {name: user, join_keys: {user_id: int64}}
 sources:
@@ -46,14 +46,16 @@ sources:
     stream:
       FILES
 feature_views:
-  - name: totals
+  - name: spending
     entity: user
     source: user_events
     features:
-      - {name: events, count: "*", window: forever}
-      - {name: spent, sum: total_amount, window: forever}
+      - {name: "events_{window}", count: "*", windows: WINDOWS}
+      - {name: "spent_{window}", sum: total_amount, windows: WINDOWS}
 """
-"""The count-and-sum job, that every engine can do: how many events of a user, and the sum of their amounts."""
+JOBS = {"totals": "[forever]", "windows": "[1h, 24h]"}
+"""The count-and-sum jobs, that every engine can do: how many events of a user, and the sum of their amounts; of all
+time, or of an hour and of a day. Ours slide; the others' windows are tumbling ones, which cost less."""
 
 
 @dataclass(frozen=True)
@@ -93,17 +95,16 @@ def services(users: int, items: int) -> Iterator[Bench]:
         yield Bench(kafka, redis, Path(folder), users, items)
 
 
-def project(
-    bench: Bench, name: str, *, dedupe: bool = True, totals: bool = False, config: str | None = None
-) -> Path:
-    """A new project of that name over the bench's topic, applied; Redis is empty. `config`: librdkafka's, as YAML."""
+def project(bench: Bench, name: str, *, dedupe: bool = True, job: str | None = None) -> Path:
+    """A new project of that name over the topic, applied; Redis is empty. `job`: one of JOBS, not the shop's 18."""
     folder = bench.folder / name
     shutil.rmtree(folder, ignore_errors=True)
     (folder / "features").mkdir(parents=True)
     (folder / "feature_store.yaml").write_text(STORE_YAML.format(name=name, redis=bench.redis.url))
     topic = KAFKA.format(topic=bench.topic, bootstrap=bench.kafka.bootstrap)
-    if totals:
-        (folder / "features" / "totals.yaml").write_text(TOTALS_YAML.replace("FILES\n", topic))
+    if job is not None:
+        text = JOB_YAML.replace("FILES\n", topic).replace("WINDOWS", JOBS[job])
+        (folder / "features" / "job.yaml").write_text(text)
     else:
         shutil.copytree(ROOT / "example_repo" / "features", folder / "features", dirs_exist_ok=True)
         path = folder / "features" / "shop.yaml"
