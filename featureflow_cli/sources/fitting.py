@@ -130,8 +130,9 @@ def _of_numbers(array: Any, column_type: ColumnType, timestamp_format: str) -> T
         case "decimal" if pa.types.is_integer(kind):
             wide = pa.decimal256(76, column_type.scale)
             return _try(array, lambda part: part.cast(wide).cast(target), target)
-        case "decimal" if pa.types.is_decimal(kind):
-            return _try(array, lambda part: _checked(part.cast(target)), target)
+        case "decimal" if pa.types.is_decimal(kind):  # 38 digits at 20 more of scale wrap within 128 bits
+            wide = pa.decimal256(76, column_type.scale)
+            return _try(array, lambda part: _checked(part.cast(wide).cast(target)), target)
         case "timestamp" if timestamp_format in EPOCH_UNITS_US and pa.types.is_integer(kind):
             units, undecided = _cast(array, pa.int64())
             found, outside = moments.of_epoch(units, timestamp_format)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from featureflow_cli.sources.decode import decode_table
@@ -303,6 +303,7 @@ numeric_arrays = st.one_of(
     [case for case in EVERY if case[0] != "string"],
 )
 @given(array=numeric_arrays)
+@example(array=pa.array([Decimal(22325607170840023276899152287)], pa.decimal128(29, 0)))  # wraps at scale 20
 def test_numbers_of_any_arrow_type_fit_by_their_text(array: Any, type_text: str, form: str) -> None:
     """Integers of other widths, decimals of other scales and booleans mean what their text means."""
     fitted, misfits = fit(array, parse_type(type_text), form)
