@@ -65,7 +65,8 @@ def choose(streamed: Sequence[str], repo: "Repo", wanted: str | None) -> "Source
     source = repo.sources[wanted or streamed[0]]
     if source.kafka is not None and source.kafka.format != "json":
         what = f"source '{source.name}' reads {source.kafka.format}, and events are generated as JSON"
-        raise UsageError(what)
+        hint = f"generate files, and send their events as {source.kafka.format.title()}; or add a source of format json"
+        raise UsageError(what, hint=hint)
     for column in sorted(source.not_null):
         if source.paths[column][0] not in {*KEYS, "timestamp", "metadata"}:
             what = f"generated events have no '{'.'.join(source.paths[column])}', which source '{source.name}' needs"

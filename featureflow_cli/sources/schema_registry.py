@@ -1,33 +1,28 @@
-"""Avro schemas by their ids, as a Schema Registry keeps them; each is asked for once."""
+"""Schemas by their ids, as a Schema Registry keeps them."""
 
 from collections.abc import Mapping
 from typing import Any
+from urllib.parse import quote
 
 import httpx
 
-from featureflow_cli.errors import DefinitionError, Problem, StoreUnavailable, UsageError
+from featureflow_cli.errors import DefinitionError, Problem, StoreUnavailable
+from featureflow_cli.sources.schemas import NoSchema, Written
 from featureflow_cli.spec.models import SchemaRegistryConfig
 from featureflow_cli.spec.variables import resolve
 
 ANSWER_S = 5.0
 _NOT_THERE = 40403
 _DENIED = {401, 403}
-
-
-class NoSchema(Exception):
-    """The registry knows no Avro schema of that id; says what it has instead."""
+_FORMS = {"PROTOBUF": "serialized"}
+"""What is asked for instead of the text that somebody wrote: Protobuf's descriptor is read without a compiler."""
 
 
 class SchemaRegistry:
-    """It connects when the first schema is asked for; a schema never changes, so it is kept."""
+    """It connects when the first schema is asked for."""
 
     def __init__(self, settings: SchemaRegistryConfig, environ: Mapping[str, str], at: str) -> None:
         """`at` is the place of the settings. DefinitionError where one of their variables is not set."""
-        try:
-            import fastavro  # noqa: F401
-        except ImportError:
-            what = "Avro needs a library that is not installed"
-            raise UsageError(what, hint="pip install 'featureflow[avro]'", at=at) from None
         self._url = resolve(settings.url, environ, f"{at}.url").rstrip("/")
         login = [
             resolve(text or "", environ, f"{at}.{name}")
@@ -40,37 +35,35 @@ class SchemaRegistry:
                 [Problem(f"{at}.url", "this is no URL", "write http://host:8081")]
             ) from None
         self._client = httpx.Client(auth=(login[0], login[1]) if login[0] else None, timeout=ANSWER_S)
-        self._schemas: dict[int, Any] = {}
 
-    def schema(self, number: int) -> Any:
-        """The parsed schema of that id; NoSchema where there is none, StoreUnavailable where nobody answers."""
-        if number not in self._schemas:
-            self._schemas[number] = self._parsed(self._get(f"schemas/ids/{number}"), {})
-        return self._schemas[number]
+    def written(self, number: int, kind: str) -> Written:
+        """The schema of that id. `kind`: AVRO or PROTOBUF, whose schemas come as base64 of their descriptors, where
+        the registry can do that. NoSchema where there is none, StoreUnavailable where nobody answers.
+        """
+        found = self._get(f"schemas/ids/{number}", kind)
+        written = found.get("schemaType", "AVRO")
+        if written != kind:
+            what = f"a schema of type {written}"
+            raise NoSchema(what)
+        references: dict[str, str] = {}
+        self._follow(found, kind, references)
+        return Written(found["schema"], references)
 
     def close(self) -> None:
         self._client.close()
 
-    def _parsed(self, found: Mapping[str, Any], named: dict[str, Any]) -> Any:
-        """`named` fills with what the schema refers to: schemas of their own subjects."""
-        import fastavro
-        import orjson
+    def _follow(self, found: Mapping[str, Any], kind: str, references: dict[str, str]) -> None:
+        for each in found.get("references") or ():
+            if each["name"] not in references:
+                subject = quote(each["subject"], safe="")
+                one = self._get(f"subjects/{subject}/versions/{each['version']}", kind)
+                self._follow(one, kind, references)
+                references[each["name"]] = one["schema"]
 
-        if found.get("schemaType", "AVRO") != "AVRO":
-            what = f"a schema of type {found['schemaType']}"
-            raise NoSchema(what)
-        for reference in found.get("references", ()):
-            name, version = reference["subject"], reference["version"]
-            self._parsed(self._get(f"subjects/{name}/versions/{version}"), named)
+    def _get(self, path: str, kind: str) -> Mapping[str, Any]:
+        form = {"format": _FORMS[kind]} if kind in _FORMS else None
         try:
-            return fastavro.parse_schema(orjson.loads(found["schema"]), named_schemas=named)
-        except (ValueError, KeyError, fastavro.schema.SchemaParseException) as err:
-            what = f"a schema that is none: {err}"
-            raise NoSchema(what) from None
-
-    def _get(self, path: str) -> Mapping[str, Any]:
-        try:
-            answer = self._client.get(f"{self._url}/{path}")
+            answer = self._client.get(f"{self._url}/{path}", params=form)
             body = answer.json() if answer.headers.get("content-type", "").endswith("json") else {}
         except (httpx.HTTPError, httpx.InvalidURL, ValueError) as err:
             what = f"does not answer: {err}"

@@ -67,15 +67,17 @@ def check_kafka(scope: Scope, path: Path, kafka: KafkaStream) -> None:
 
 def _format(scope: Scope, path: Path, kafka: KafkaStream) -> None:
     at, registry = (*path, "schema_registry"), kafka.schema_registry
-    if kafka.format == "protobuf":
-        what = "format protobuf is not in this version"
-        scope.report((*path, "format"), what, "write format: json or avro")
-    elif kafka.format == "avro" and registry is None:
-        what = "Avro messages name their schemas by number only: it needs a `schema_registry`"
+    if kafka.format != "json" and registry is None:
+        what = (
+            f"{kafka.format.title()} messages name their schemas by number only: it needs a `schema_registry`"
+        )
         scope.report((*path, "format"), what, "write schema_registry: {url: http://localhost:8081}")
     elif kafka.format == "json" and registry is not None:
         scope.report(
-            at, "`schema_registry` means nothing to JSON", "remove it, or write format: avro", key=True
+            at,
+            "`schema_registry` means nothing to JSON",
+            "remove it, or write format: avro or protobuf",
+            key=True,
         )
     if registry is None:
         return

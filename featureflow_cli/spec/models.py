@@ -70,7 +70,7 @@ class KafkaTopic(Model):
 
 
 class SchemaRegistryConfig(Model):
-    """Where the schemas of Avro messages are; like all of a connection it keeps its `${env:…}`."""
+    """Where the schemas of Avro and Protobuf messages are; like all of a connection it keeps its `${env:…}`."""
 
     url: str
     username: str | None = None

@@ -2,19 +2,15 @@
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING
 
 from featureflow_cli.errors import FeatureflowError, StoreUnavailable
-from featureflow_cli.sources.avro_messages import as_json
 from featureflow_cli.sources.batches import RawBatch
 from featureflow_cli.sources.kafka import consumer_config, group_id
 from featureflow_cli.sources.kafka_admin import Admin
 from featureflow_cli.sources.kafka_consumer import Gone, GroupConsumer
+from featureflow_cli.sources.registered_messages import FORMS, Readers, as_json, readers
 from featureflow_cli.spec.models import KafkaStream
 from featureflow_cli.stream.outside import OffsetGone
-
-if TYPE_CHECKING:
-    from featureflow_cli.sources.schema_registry import SchemaRegistry
 
 POLL_S = 0.1
 CHECK_S = 5.0
@@ -44,7 +40,7 @@ class TopicIntake:
         self._source = name[-1]
         self._kafka = kafka
         self._note_topic = note_topic
-        self._schemas = self._registry(environ)
+        self._readers = self._registered(environ)
         self._revoke: Callable[[Sequence[int]], None] = lambda _: None
         self._admin = Admin(kafka, environ)
         config = consumer_config(kafka, environ, group_id(*name))
@@ -73,10 +69,9 @@ class TopicIntake:
             lost = self._known - self._consumer.held
             self._known -= lost
         self._look_at_topic(has_news=bool(found))
-        if self._schemas is None:
+        if self._readers is None:
             return found
-        schema = self._schemas.schema
-        return {each: [as_json(batch, schema) for batch in batches] for each, batches in found.items()}
+        return {each: [as_json(batch, self._readers) for batch in batches] for each, batches in found.items()}
 
     def drained(self, positions: Mapping[int, int]) -> bool:
         consumer = self._consumer
@@ -111,16 +106,14 @@ class TopicIntake:
 
     def close(self) -> None:
         self._consumer.close()
-        if self._schemas is not None:
-            self._schemas.close()
+        if self._readers is not None:
+            self._readers.close()
 
-    def _registry(self, environ: Mapping[str, str]) -> "SchemaRegistry | None":
-        if self._kafka.format != "avro" or self._kafka.schema_registry is None:
+    def _registered(self, environ: Mapping[str, str]) -> Readers | None:
+        if self._kafka.format not in FORMS or self._kafka.schema_registry is None:
             return None
-        from featureflow_cli.sources.schema_registry import SchemaRegistry
-
         at = f"source '{self._source}', stream.kafka.schema_registry"
-        return SchemaRegistry(self._kafka.schema_registry, environ, at)
+        return readers(self._kafka.schema_registry, environ, self._kafka.format, at)
 
     def _on_revoke(self, partitions: Sequence[int]) -> None:
         self._revoke(partitions)

@@ -1,6 +1,6 @@
 """Real services for a person: `python -m tests.services all` runs until Ctrl-C; `install` fetches what they need.
 
-    python -m tests.services install                  Kafka's jars by mvn, redis-server by apt-get, where missing
+    python -m tests.services install                  Kafka and a Schema Registry by mvn, redis-server by apt-get
     python -m tests.services kafka redis              on free ports; also redis-cluster, redis-sentinel, all
     python -m tests.services all --usual-ports        Kafka on 9092 and Redis on 6379, where those are free
 
@@ -16,7 +16,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 
-from tests.services import jars, kafka, redis
+from tests.services import apicurio, jars, kafka, redis
 from tests.services.processes import ServiceFailed, is_free
 
 USUAL_PORTS = {"kafka": 9092, "redis": 6379}
@@ -79,10 +79,13 @@ def install() -> None:
     """Whatever is missing; apt-get needs root, or a sudo that does not ask."""
     if redis.missing():
         apt_get("redis-server")
-    if shutil.which("java") is None or (not jars.folder().is_dir() and shutil.which("mvn") is None):
+    if shutil.which("java") is None or (
+        (kafka.missing() or apicurio.missing()) and shutil.which("mvn") is None
+    ):
         apt_get("default-jre-headless", "maven")
     print(f"redis-server: {redis.program()}")
     print(f"Kafka {jars.version()}: {kafka.install()}")
+    print(f"Apicurio Registry {apicurio.VERSION}: {apicurio.install()}")
 
 
 def apt_get(*packages: str) -> None:

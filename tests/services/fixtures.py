@@ -10,6 +10,7 @@ from collections.abc import Generator, Iterator
 
 import pytest
 
+from tests.services import apicurio
 from tests.services import kafka as kafka_service
 from tests.services import redis as redis_service
 from tests.services import s3 as s3_service
@@ -18,8 +19,19 @@ from tests.services.redis import RedisCluster, RedisServer, redis_cluster, redis
 from tests.services.s3 import S3Server, s3_server
 from tests.services.sharing import shared_kafka
 
-MISSING = {"redis": redis_service.missing, "kafka": kafka_service.missing, "s3": s3_service.missing}
-SERVICE_OF_FIXTURE = {"redis_url": "redis", "redis_cluster_url": "redis", "kafka": "kafka", "s3": "s3"}
+MISSING = {
+    "redis": redis_service.missing,
+    "kafka": kafka_service.missing,
+    "s3": s3_service.missing,
+    "schema_registry": apicurio.missing,
+}
+SERVICE_OF_FIXTURE = {
+    "redis_url": "redis",
+    "redis_cluster_url": "redis",
+    "kafka": "kafka",
+    "s3": "s3",
+    "schema_registry_url": "schema_registry",
+}
 
 
 def require(service: str) -> None:
@@ -64,6 +76,14 @@ def s3() -> Iterator[S3Server]:
     require("s3")
     with s3_server() as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def schema_registry_url() -> Iterator[str]:
+    """The URL of a Schema Registry for each process of the run that uses one: make subjects of your own."""
+    require("schema_registry")
+    with apicurio.schema_registry() as url:
+        yield url
 
 
 @pytest.fixture(scope="session")

@@ -17,9 +17,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from featureflow_cli.errors import DefinitionError, StoreUnavailable
-from featureflow_cli.sources.avro_messages import as_json
 from featureflow_cli.sources.batches import RawBatch
-from featureflow_cli.sources.schema_registry import NoSchema, SchemaRegistry
+from featureflow_cli.sources.registered_messages import FORMS, Readers, as_json
+from featureflow_cli.sources.schema_registry import SchemaRegistry
+from featureflow_cli.sources.schemas import NoSchema, Written
 from featureflow_cli.spec.models import SchemaRegistryConfig
 from tests.services.schemas import SchemaServer, schema_server
 
@@ -56,11 +57,20 @@ def message(value: Any, schema: Any = EVENT, number: int = 7) -> bytes:
     return struct.pack(">bI", 0, number) + body.getvalue()
 
 
-def schema_of(number: int) -> Any:
-    if number != 7:
-        what = "no schema"
-        raise NoSchema(what)
-    return fastavro.parse_schema(EVENT)
+class Given:
+    """A registry that has one schema, of id 7."""
+
+    def written(self, number: int, kind: str) -> Written:
+        if (number, kind) != (7, "AVRO"):
+            what = "no schema"
+            raise NoSchema(what)
+        return Written(json.dumps(EVENT), {})
+
+    def close(self) -> None:
+        pass
+
+
+AVRO = Readers(Given(), FORMS["avro"])
 
 
 def batch(*messages: bytes) -> RawBatch:
@@ -69,7 +79,7 @@ def batch(*messages: bytes) -> RawBatch:
 
 
 def test_every_kind_of_value_keeps_all_its_digits() -> None:
-    (text,) = as_json(batch(message(VALUE)), schema_of).content
+    (text,) = as_json(batch(message(VALUE)), AVRO).content
     assert json.loads(text) == {
         "id": 2**63 - 1,
         "name": None,
@@ -85,9 +95,7 @@ def test_every_kind_of_value_keeps_all_its_digits() -> None:
 @given(st.integers(-(2**63), 2**63 - 1), st.floats(), st.decimals(-(10**15), 10**15, places=2))
 def test_numbers_come_back_exactly(number: int, score: float, amount: Decimal) -> None:
     found = json.loads(
-        as_json(batch(message({**VALUE, "id": number, "score": score, "amount": amount})), schema_of).content[
-            0
-        ]
+        as_json(batch(message({**VALUE, "id": number, "score": score, "amount": amount})), AVRO).content[0]
     )
     assert found["id"] == number
     assert Decimal(found["amount"]) == amount
@@ -97,7 +105,7 @@ def test_numbers_come_back_exactly(number: int, score: float, amount: Decimal) -
 def test_what_cannot_be_read_is_a_letter_and_keeps_its_time_and_the_others_theirs() -> None:
     good = message(VALUE)
     bad = [b"", b"{}", good[:-1], good + b"x", message(VALUE, number=8), good[:5]]
-    found = as_json(batch(good, *bad, good), schema_of)
+    found = as_json(batch(good, *bad, good), AVRO)
     assert len(found.content) == 2
     assert found.offsets.tolist() == [5, 12]
     assert found.end == 13
@@ -119,7 +127,7 @@ def test_mutilated_messages_are_letters_or_other_events_and_never_an_error() -> 
         for _ in range(dice.choice([1, 1, 4])):
             some[dice.randrange(5, len(some))] = dice.randrange(256)
         mutilated.append(bytes(some[: dice.choice([len(some), dice.randrange(len(some))])]))
-    found = as_json(batch(*mutilated), schema_of)
+    found = as_json(batch(*mutilated), AVRO)
     assert len(found.content) + found.letters.num_rows == len(mutilated)
     assert found.content
     assert found.letters.num_rows > 500
@@ -150,11 +158,11 @@ def test_a_schema_is_asked_for_once_with_what_it_refers_to(server: SchemaServer)
         "/subjects/money-value/versions/2": (200, {"schema": json.dumps(money)}),
         "/schemas/ids/4": (200, {"schema": "syntax = 'proto3';", "schemaType": "PROTOBUF"}),
     }
-    schemas = registry(server.url)
-    body = BytesIO()
-    fastavro.schemaless_writer(body, schemas.schema(3), {"paid": {"cents": 5}})
-    found = as_json(batch(b"\0\0\0\0\3" + body.getvalue(), b"\0\0\0\0\4x", b"\0\0\0\0\5x"), schemas.schema)
-    assert found.content == [b'{"paid":{"cents":5}}']
+    readers = Readers(registry(server.url), FORMS["avro"])
+    event = b"\0\0\0\0\3" + b"\n"  # 5 in Avro
+    found = as_json(batch(event, event, b"\0\0\0\0\4x", b"\0\0\0\0\5x"), readers)
+    assert as_json(batch(event), readers).content == found.content[:1]
+    assert found.content == [b'{"paid":{"cents":5}}'] * 2
     assert [detail.partition(" has ")[2] for detail in found.letters.column("detail").to_pylist()] == [
         "a schema of type PROTOBUF of id 4",
         "no schema of id 5",
@@ -167,11 +175,11 @@ def test_a_registry_that_is_away_or_refuses_loses_no_message(server: SchemaServe
     server.answers = {"/schemas/ids/3": (500, {"error_code": 50001}), "/schemas/ids/4": (404, {})}
     for number in (3, 4):
         with pytest.raises(StoreUnavailable, match="with status"):
-            registry(server.url).schema(number)
+            registry(server.url).written(number, "AVRO")
     with pytest.raises(StoreUnavailable, match="does not let this account in") as caught:
-        registry(server.url, "other").schema(3)
+        registry(server.url, "other").written(3, "AVRO")
     assert "other" not in str(caught.value)
     with pytest.raises(StoreUnavailable, match="does not answer"):
-        registry("http://127.0.0.1:1").schema(3)
+        registry("http://127.0.0.1:1").written(3, "AVRO")
     with pytest.raises(DefinitionError, match="no URL"):
         registry("http://127.0.0.1:x")

@@ -1,0 +1,141 @@
+"""Messages whose schemas a registry keeps become JSON ones: from there on columns, letters and replays are JSON's.
+
+A message names the schema that wrote it, by its id; `avro_messages` and `protobuf_messages` read the rest.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from importlib import import_module
+from typing import Protocol
+
+import numpy as np
+
+from featureflow_cli.errors import UsageError
+from featureflow_cli.sources import letters
+from featureflow_cli.sources.batches import RawBatch
+from featureflow_cli.sources.letters import Letter, Reason, shown
+from featureflow_cli.sources.schemas import HEADER, NoSchema, Reader, Written
+from featureflow_cli.spec.models import SchemaRegistryConfig
+
+
+class Registry(Protocol):
+    """Where schemas are (schema_registry.SchemaRegistry)."""
+
+    def written(self, number: int, kind: str) -> Written: ...
+
+    def close(self) -> None: ...
+
+
+@dataclass(frozen=True)
+class Form:
+    """What messages are written in."""
+
+    name: str
+    kind: str  # as the registry calls its schemas
+    library: str
+    reader: Callable[[Written], Reader]  # raises NoSchema
+
+
+def _avro(written: Written) -> Reader:
+    from featureflow_cli.sources import avro_messages
+
+    return avro_messages.reader(written)
+
+
+def _protobuf(written: Written) -> Reader:
+    from featureflow_cli.sources import protobuf_messages
+
+    return protobuf_messages.reader(written)
+
+
+FORMS = {
+    "avro": Form("Avro", "AVRO", "fastavro", _avro),
+    "protobuf": Form("Protobuf", "PROTOBUF", "google.protobuf", _protobuf),
+}
+
+
+class _Unreadable(Exception):
+    """A message that is no event."""
+
+
+@dataclass(frozen=True)
+class Readers:
+    """How messages are read, by the ids of their schemas; a schema never changes, so each is asked for once."""
+
+    registry: Registry
+    form: Form
+    _known: dict[int, Reader] = field(default_factory=dict)
+
+    def reader(self, number: int) -> Reader:
+        """NoSchema where the registry has none of that form, StoreUnavailable where it does not answer."""
+        if number not in self._known:
+            self._known[number] = self.form.reader(self.registry.written(number, self.form.kind))
+        return self._known[number]
+
+    def close(self) -> None:
+        self.registry.close()
+
+
+def readers(settings: SchemaRegistryConfig, environ: Mapping[str, str], form: str, at: str) -> Readers:
+    """`form`: one of FORMS; `at`: the place of the settings. UsageError where its library is not installed."""
+    known = FORMS[form]
+    try:
+        import_module(known.library)
+    except ImportError:
+        what = f"{known.name} needs a library that is not installed"
+        raise UsageError(what, hint=f"pip install 'featureflow[{form}]'", at=at) from None
+    from featureflow_cli.sources.schema_registry import SchemaRegistry
+
+    return Readers(SchemaRegistry(settings, environ, at), known)
+
+
+def as_json(batch: RawBatch, readers: Readers) -> RawBatch:
+    """The batch with JSON in place of what came; what cannot be read is among its letters, as it came."""
+    content: list[bytes] = []
+    refused: list[Letter] = []
+    found: dict[bytes, Reader] = {}
+    for index, message in enumerate(batch.content):
+        try:
+            header = message[:HEADER]
+            if header not in found:
+                found[header] = _reader(header, readers)
+            content.append(found[header](message))
+        except _Unreadable as err:
+            refused.append(Letter(int(batch.offsets[index]), Reason.UNDECODABLE, str(err), message))
+    if not refused:
+        return replace(batch, content=content)
+    kept = ~np.isin(batch.offsets, [letter.offset for letter in refused])
+    return RawBatch(
+        content,
+        batch.offsets[kept],
+        batch.end,
+        batch.recorded_at_us,
+        letters.join([batch.letters, letters.to_table(refused)]),
+    )
+
+
+def _reader(header: bytes, readers: Readers) -> Reader:
+    """One that raises nothing but _Unreadable."""
+    if len(header) < HEADER or header[0] != 0:
+        return _refusing(f"not {readers.form.name} with a schema's id in front")
+    number = int.from_bytes(header[1:], "big")
+    try:
+        read = readers.reader(number)
+    except NoSchema as err:
+        return _refusing(f"the Schema Registry has {err} of id {number}")
+
+    def reader(message: bytes) -> bytes:
+        try:
+            return read(message)
+        except Exception as err:  # whatever its parts raise: EOFError, IndexError, DecodeError, …
+            what = f"not of the schema {number}: {shown(str(err) or type(err).__name__)}"
+            raise _Unreadable(what) from None
+
+    return reader
+
+
+def _refusing(what: str) -> Reader:
+    def reader(_: bytes) -> bytes:
+        raise _Unreadable(what)
+
+    return reader
