@@ -11,15 +11,17 @@ from typing import Protocol
 
 from featureflow_cli.errors import Conflict, FeatureflowError, StoreUnavailable
 from featureflow_cli.evaluate.project import Project
+from featureflow_cli.evaluate.upkeep import Upkeep
 from featureflow_cli.stream.crew import Crew
 from featureflow_cli.stream.faults import reached
 from featureflow_cli.stream.progress import Progress, StreamReport, report
 from featureflow_cli.stream.worker import BATCH_ROWS, Worker
-from featureflow_cli.times import SECOND_US, Clock
+from featureflow_cli.times import MINUTE_US, SECOND_US, Clock
 
 POLL_S = 1.0
 LEARN_US = 2 * SECOND_US
 LOOK_US = 5 * SECOND_US
+TEND_US = MINUTE_US
 COMMIT_ROWS = 500_000
 COMMIT_BYTES = 256 * 2**20
 """More than this is committed before the interval is over: it is held in memory until then."""
@@ -66,8 +68,12 @@ def run(
     started_us = project.clock()
     crew = Crew(project, {} if progress is None else progress, skip_lost)
     interval_us = project.config.stream.commit_interval
-    with closing(crew), ThreadPoolExecutor(1, "commits") as committer:
-        _Loop(crew, once, stop, show, away, batch_rows, project.clock, interval_us, committer).run()
+    with (
+        closing(crew),
+        closing(Upkeep(project)) as upkeep,
+        ThreadPoolExecutor(1, "commits") as committer,
+    ):
+        _Loop(crew, once, stop, show, away, batch_rows, project.clock, interval_us, committer, upkeep).run()
     reports = tuple(report(progress) for progress in crew.progress.values())
     return StreamReport(reports, project.clock() - started_us, stop.is_set())
 
@@ -96,6 +102,7 @@ class _Loop:
     clock: Clock
     interval_us: int
     committer: Executor
+    upkeep: Upkeep
     done_us: dict[str, int] = field(default_factory=dict)
     failures: int = 0
     overtaken: int = 0
@@ -191,6 +198,8 @@ class _Loop:
 
     def _start_commit(self) -> None:
         """Commit in the background; with more than may be held, the loop waits for the one that is under way."""
+        if self._is_due("tend", TEND_US):
+            self._tend()
         for worker in self.crew.workers:
             landed = worker.progress.commits
             with _timed(worker.progress, "commit"):
@@ -199,6 +208,12 @@ class _Loop:
                 self.failures = 0
             worker.look_behind()
         self.crew.settle()
+
+    def _tend(self) -> None:
+        """Have small files of the logs joined, where there are many."""
+        for worker in self.crew.workers:
+            if worker.commits.base is not None and worker.commits.is_ready():
+                self.upkeep.tend(worker.source.name, worker.commits.base, worker.parts.keys())
 
     def _commit(self) -> None:
         for worker in self.crew.workers:

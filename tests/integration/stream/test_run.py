@@ -4,12 +4,14 @@ import itertools
 import json
 import random
 import threading
+import time
 from pathlib import Path
 
 import pytest
 
 from featureflow_cli.errors import FeatureflowError, StoreUnavailable
 from featureflow_cli.evaluate.tables import listed
+from featureflow_cli.offline.compaction import MANY
 from featureflow_cli.offline.letters import DeadLetters
 from featureflow_cli.stream.progress import Progress
 from featureflow_cli.stream.run import run
@@ -288,4 +290,28 @@ def test_huge_events_are_taken_in_few_at_a_time(tmp_path: Path) -> None:
     run(project, once=True, stop=threading.Event(), show=show)
     assert max(after - before for before, after in itertools.pairwise([0, *held])) < 10
     assert len(positions(project, "events")) == 14
+    assert_online_is_the_log(project)
+
+
+def test_many_small_files_are_joined_beside_the_stream(tmp_path: Path) -> None:
+    """A clock that leaps a minute at every look makes a commit of every batch."""
+    project = write_repo(tmp_path)
+    for number, event in enumerate(events(16, 130)):
+        put(tmp_path, f"{number:03}", [event])
+    leaps = itertools.count(START_US + 24 * 3_600_000_000, 61_000_000)
+    project.clock = lambda: next(leaps)
+    stop, most = threading.Event(), 0
+    deadline = time.monotonic() + 60
+
+    def joined(_: list[Progress]) -> None:
+        nonlocal most
+        files = len(project.log("events").snapshot().files)
+        most = max(most, files)
+        if (most >= MANY and files < MANY) or time.monotonic() > deadline:
+            stop.set()
+
+    run(project, once=False, stop=stop, show=joined, batch_rows=1)
+    assert len(project.log("events").snapshot().files) < MANY <= most
+    drained(tmp_path)
+    assert len(positions(project, "events")) == 130
     assert_online_is_the_log(project)
