@@ -61,8 +61,9 @@ class Upkeep:
     a log, the one that holds its lowest partition sees to it; two at once would only waste work.
     """
 
-    def __init__(self, project: Project) -> None:
+    def __init__(self, project: Project, many: int = MANY) -> None:
         self._project = project
+        self._many = many
         self._pool = ThreadPoolExecutor(1, "compaction")
         self._running: Future[Compacted] | None = None
         self.failure: FeatureflowError | None = None
@@ -79,10 +80,10 @@ class Upkeep:
             if error is not None and not isinstance(error, FeatureflowError):
                 raise error
             self.failure = error
-        if min(snapshot.ends, key=_order, default=None) not in held or not is_due(snapshot.files):
+        if min(snapshot.ends, key=_order, default=None) not in held or not is_due(snapshot.files, self._many):
             return False
         log = self._project.log(source)  # an object of its own: logs are for one thread
-        self._running = self._pool.submit(log.compact, MANY)
+        self._running = self._pool.submit(log.compact, self._many)
         return True
 
     def close(self) -> None:
