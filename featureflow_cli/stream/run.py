@@ -162,6 +162,8 @@ class _Loop:
             self._commit()
         elif self._is_due("commit", self.interval_us):
             self._start_commit()
+        if self._is_due("tend", TEND_US):
+            self._tend()
         if not moved and self._is_due("look", LOOK_US):
             for worker in self.crew.workers:
                 worker.look()
@@ -198,8 +200,6 @@ class _Loop:
 
     def _start_commit(self) -> None:
         """Commit in the background; with more than may be held, the loop waits for the one that is under way."""
-        if self._is_due("tend", TEND_US):
-            self._tend()
         for worker in self.crew.workers:
             landed = worker.progress.commits
             with _timed(worker.progress, "commit"):

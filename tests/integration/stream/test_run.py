@@ -296,7 +296,7 @@ def test_huge_events_are_taken_in_few_at_a_time(tmp_path: Path) -> None:
 def test_many_small_files_are_joined_beside_the_stream(tmp_path: Path) -> None:
     """A clock that leaps a minute at every look makes a commit of every batch."""
     project = write_repo(tmp_path)
-    for number, event in enumerate(events(16, 130)):
+    for number, event in enumerate(events(16, 160)):
         put(tmp_path, f"{number:03}", [event])
     leaps = itertools.count(START_US + 24 * 3_600_000_000, 61_000_000)
     project.clock = lambda: next(leaps)
@@ -313,5 +313,5 @@ def test_many_small_files_are_joined_beside_the_stream(tmp_path: Path) -> None:
     run(project, once=False, stop=stop, show=joined, batch_rows=1)
     assert len(project.log("events").snapshot().files) < MANY <= most
     drained(tmp_path)
-    assert len(positions(project, "events")) == 130
+    assert len(positions(project, "events")) == 160
     assert_online_is_the_log(project)
