@@ -134,8 +134,9 @@ def main() -> None:
     )
     parser.add_argument("--events", type=int, default=500_000)
     parser.add_argument("--batch", type=int, default=100_000)
+    parser.add_argument("--users", type=int, default=20_000)
     arguments = parser.parse_args()
-    messages = shop_messages(arguments.events)
+    messages = shop_messages(arguments.events, arguments.users)
     loaded = load(REPO, None, {})
     clock = Clock()
     for step in STEPS:
@@ -156,11 +157,11 @@ def main() -> None:
     report("kernels", [Figure("parse the JSON", count, "events", floor(messages), floor=True), *figures])
 
 
-def shop_messages(events: int) -> list[bytes]:
-    """The shop's deliveries, of 20,000 users and 2,000 items in seven days."""
+def shop_messages(events: int, users: int) -> list[bytes]:
+    """The shop's deliveries, of so many users and 2,000 items in seven days."""
     span, end = parse_duration("7d"), parse_timestamp(END)
     with tempfile.TemporaryDirectory() as folder:
-        scale = Scale(events=events, users=20_000, items=2_000, span_us=span, end_us=end)
+        scale = Scale(events=events, users=users, items=2_000, span_us=span, end_us=end)
         (path,) = generate(scale, Path(folder), format="ndjson", files=1).files
         return path.read_bytes().splitlines()
 

@@ -45,7 +45,8 @@ def trim(rows: "pa.Table", ends: Spans, snapshot: Snapshot) -> "tuple[pa.Table, 
     Partitions that the table has past the span's end go; spans may be left without rows. FeatureflowError
     where the table ends before a span starts: rows in between are missing, it must be taken up anew.
     """
-    import pyarrow.compute as pc
+    import numpy as np
+    import pyarrow as pa
 
     left: dict[int, tuple[int, int]] = {}
     for partition, (start, end) in ends.items():
@@ -57,8 +58,8 @@ def trim(rows: "pa.Table", ends: Spans, snapshot: Snapshot) -> "tuple[pa.Table, 
             raise FeatureflowError(message, hint="the partition must be taken up anew from the log's end")
         if known < end:
             left[partition] = (known, end)
-    kept = pc.scalar(False)
+    partitions, offsets = (rows.column(name).to_numpy() for name in ("_partition", "_offset"))
+    kept = np.zeros(rows.num_rows, np.bool_)
     for partition, (start, end) in left.items():
-        offset = pc.field("_offset")
-        kept = kept | ((pc.field("_partition") == partition) & (offset >= start) & (offset < end))
-    return rows.filter(kept), left
+        kept |= (partitions == partition) & (offsets >= start) & (offsets < end)
+    return (rows if kept.all() else rows.filter(pa.array(kept))), left
