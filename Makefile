@@ -35,6 +35,15 @@ bench: .venv/dev  ## Measure streaming, datasets and serving, each against a flo
 	.venv/bin/python bench/dataset.py
 	.venv/bin/python bench/serve.py
 
+bench-stream: .venv/dev  ## Measure the stream on a real Kafka and Redis; and beside its peers, where they are installed
+	.venv/bin/python -m bench.streaming
+
+bench-peers:  ## Install what bench-stream compares with (Quix Streams, Spark) into bench/.peers, apart from .venv
+	$(PYTHON) -m venv bench/.peers/quix && bench/.peers/quix/bin/pip install --quiet quixstreams==3.28.1
+	$(PYTHON) -m venv bench/.peers/spark && bench/.peers/spark/bin/pip install --quiet pyspark==4.2.0
+	mvn -q -B -f bench/streaming/spark-kafka.xml dependency:copy-dependencies -DincludeScope=runtime \
+		-DexcludeGroupIds=org.scala-lang,org.apache.hadoop,org.slf4j -DoutputDirectory=$(CURDIR)/bench/.peers/jars
+
 services: .venv/dev  ## Run a Kafka and a Redis on loopback until Ctrl-C, without Docker; prints what to export
 	.venv/bin/python -m tests.services install
 	.venv/bin/python -m tests.services kafka redis --usual-ports
@@ -68,4 +77,4 @@ clean:  ## Delete what was made: data, caches, builds; .venv stays
 	$(PIP) install --group dev
 	@touch $@
 
-.PHONY: help demo test test-all check bench services install produce process build-dataset clean
+.PHONY: help demo test test-all check bench bench-stream bench-peers services install produce process build-dataset clean
