@@ -14,6 +14,7 @@ import numpy as np
 from confluent_kafka import Producer
 
 from bench.streaming.measuring import Every, rss_of
+from bench.streaming.table import Rate
 from bench.streaming.workload import (
     Bench,
     command,
@@ -32,15 +33,16 @@ FIRST_PROBE = 10**9
 """Users that nobody else is: one for each probe."""
 PROBE_S = 0.05
 """How often a probe is sent."""
+DECIDED = ('outcome="accepted"', 'outcome="duplicate"', 'outcome="letter"')
 FRESHNESS = 'featureflow_stream_freshness_seconds_bucket{le="'
 
 
 @contextmanager
-def following(folder: Path) -> Iterator[tuple[int, int]]:
+def following(folder: Path, *options: str) -> Iterator[tuple[int, int]]:
     """`featureflow stream` until the `with` ends: (its process id, the port of its metrics)."""
     port = free_port()
     with (folder / "stream.log").open("wb") as said:
-        words = command(folder, "stream", "--metrics-port", str(port))
+        words = command(folder, "stream", "--metrics-port", str(port), *options)
         process = subprocess.Popen(words, stdout=said, stderr=said, stdin=subprocess.DEVNULL, env=environ())
 
     def ready() -> bool:
@@ -57,6 +59,35 @@ def following(folder: Path) -> Iterator[tuple[int, int]]:
     finally:
         process.terminate()
         process.wait(60)
+
+
+def catching_up(bench: Bench, workers: int) -> Rate:
+    """Streams that follow, from the first events that any of them has counted to the last of the topic.
+
+    The batch that is under way when it is first seen is not counted, nor is its time; start-up is not part of it.
+    """
+    folder = project(bench, "several", dedupe=False)
+    seen: list[tuple[float, int]] = []
+    with following(folder, "--workers", str(workers)) as (_, port):
+
+        def all_read() -> bool:
+            seen.append((time.perf_counter(), sum(map(events_read, range(port, port + workers)))))
+            time.sleep(0.04)
+            return seen[-1][1] >= bench.events
+
+        wait_until(all_read, "all is streamed", 600)
+    started, first = next((at, read) for at, read in seen if read > 0)
+    name = f"ours following, {workers} worker{'s' if workers > 1 else ''}"
+    return Rate(name, bench.events - first, seen[-1][0] - started)
+
+
+def events_read(port: int) -> int:
+    """How many events the worker has decided; none where it does not answer yet."""
+    try:
+        found = scrape(port)
+    except OSError:
+        return 0
+    return int(sum(value for name, value in found.items() if any(each in name for each in DECIDED)))
 
 
 @dataclass(frozen=True)
@@ -171,9 +202,7 @@ def memory(bench: Bench, events: int) -> list[tuple[int, float]]:
         words = command(folder, *generate_words(bench, events))
 
         def look() -> None:
-            decided = ('outcome="accepted"', 'outcome="duplicate"', 'outcome="letter"')
-            read = sum(value for name, value in scrape(port).items() if any(each in name for each in decided))
-            samples.append((int(read), rss_of(pid)))
+            samples.append((events_read(port), rss_of(pid)))
 
         with Every(1.0, look):
             done = subprocess.run(words, check=False, capture_output=True, text=True, env=environ())

@@ -127,6 +127,13 @@ class Worker:
         self.process.send_signal(number)
 
     @property
+    def heeds_sigterm(self) -> bool:
+        """Whether it has come so far that it stops in good order when it is told to."""
+        status = Path(f"/proc/{self.process.pid}/status").read_text()
+        (caught,) = (line.split()[1] for line in status.splitlines() if line.startswith("SigCgt:"))
+        return bool(int(caught, 16) >> (signal.SIGTERM - 1) & 1)
+
+    @property
     def is_alive(self) -> bool:
         return self.process.poll() is None
 
@@ -199,6 +206,7 @@ class Misfortunes:
 
     def _leave(self, chance: random.Random) -> None:
         victim = self.workers.pop(chance.randrange(len(self.workers)))
+        wait_until(lambda: victim.heeds_sigterm, f"worker {victim.number} has started", 60)
         victim.send(signal.SIGTERM)
         assert victim.process.wait(60) == 0
         self._start()
