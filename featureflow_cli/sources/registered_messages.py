@@ -99,7 +99,10 @@ def as_json(batch: RawBatch, readers: Readers) -> RawBatch:
             header = message[:HEADER]
             if header not in found:
                 found[header] = _reader(header, readers)
-            content.append(found[header](message))
+            text = found[header](message)
+            content.append(
+                b"%b" % text
+            )  # a copy of its size: orjson's own holds on to a kilobyte, new each time
         except _Unreadable as err:
             refused.append(Letter(int(batch.offsets[index]), Reason.UNDECODABLE, str(err), message))
     if not refused:

@@ -43,8 +43,11 @@ def install() -> Path:
         raise ServiceFailed(msg)
     fresh = folder().with_name("apicurio.fresh")
     shutil.rmtree(fresh, ignore_errors=True)
-    command = ["mvn", "-q", "-B", f"{PLUGIN}:unpack", f"-Dartifact={ARTIFACT}", f"-DoutputDirectory={fresh}"]
-    jars.run(command, "mvn could not fetch Apicurio Registry")
+    where = [f"-DoutputDirectory={fresh}", f"-DmarkersDirectory={fresh}/markers"]
+    jars.run(
+        ["mvn", "-q", "-B", f"{PLUGIN}:unpack", f"-Dartifact={ARTIFACT}", *where],
+        "mvn could not fetch Apicurio Registry",
+    )
     fresh.rename(folder())
     return folder()
 
