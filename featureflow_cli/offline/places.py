@@ -281,7 +281,7 @@ class Bucket:
         """What S3 knows an object's content by; None where the object is not there. One request."""
         try:
             with self._system.open_input_file(self._named(path)) as file:
-                found: bytes | None = file.metadata().get(b"ETag")
+                found: bytes | None = file.metadata().get("ETag")
         except FileNotFoundError:
             return None
         return found

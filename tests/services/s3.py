@@ -5,6 +5,7 @@ steps. `lose_answers` makes it carry out requests and hang up, as a network does
 """
 
 import importlib.util
+import itertools
 import re
 import sys
 import tempfile
@@ -20,7 +21,7 @@ from urllib.parse import quote, unquote
 
 from tests.services.processes import LOOPBACK, Process, free_port, listens
 
-CONTROL = "/_lose/"
+LOSE, COUNT = "/_lose/", "/_count"
 ACCESS_KEY, SECRET_KEY, REGION = "test-access-key", "test-secret-key", "eu-central-1"
 CHECKOUT = Path(__file__).resolve().parents[2]
 
@@ -71,9 +72,14 @@ class S3Server:
 
     def lose_answers(self, pattern: str, times: int = 1) -> None:
         """Carry out the next requests whose `METHOD /bucket/key` matches, but hang up without an answer."""
-        url = f"{self.endpoint}{CONTROL}{times}/{quote(pattern, safe='')}"
+        url = f"{self.endpoint}{LOSE}{times}/{quote(pattern, safe='')}"
         with urllib.request.urlopen(url, timeout=30):
             pass
+
+    def requests(self) -> int:
+        """How many it has answered."""
+        with urllib.request.urlopen(f"{self.endpoint}{COUNT}", timeout=30) as answer:
+            return int(answer.read())
 
     @cached_property
     def client(self) -> Any:
@@ -107,22 +113,27 @@ def serve(port: int) -> None:
     moto = DomainDispatcherApplication(create_backend_app)
     turn = threading.Lock()
     losing: list[tuple[re.Pattern[str], int]] = []
+    answered = itertools.count()
 
     def answer(environ: dict[str, Any], start_response: Any) -> Any:
         method, path = environ["REQUEST_METHOD"], environ["PATH_INFO"]
         with turn:
-            if path.startswith(CONTROL):
-                times, _, pattern = path.removeprefix(CONTROL).partition("/")
+            if path.startswith(LOSE):
+                times, _, pattern = path.removeprefix(LOSE).partition("/")
                 losing.append((re.compile(unquote(pattern)), int(times)))
                 start_response("204 No Content", [])
                 return []
-            answered = list(moto(environ, start_response))
+            if path == COUNT:
+                start_response("200 OK", [])
+                return [str(next(answered)).encode()]
+            next(answered)
+            said = list(moto(environ, start_response))
             if losing and losing[0][0].search(f"{method} {path}"):
                 pattern_, left = losing.pop(0)
                 if left > 1:
                     losing.insert(0, (pattern_, left - 1))
                 environ["werkzeug.socket"].close()
-            return answered
+            return said
 
     class Quiet(WSGIRequestHandler):
         def log(self, *_: object) -> None:

@@ -15,9 +15,10 @@ from featureflow_cli.offline.letters import DeadLetters
 from featureflow_cli.offline.log import OfflineLog, trim
 from featureflow_cli.offline.places import Folder
 from featureflow_cli.times import DAY_US
-from tests.integration.offline.places import Stored, in_folder
+from tests.integration.offline.places import Stored, in_bucket, in_folder
 from tests.integration.offline.shop import events, positions, source
 from tests.integration.offline.test_letters import letters
+from tests.services.s3 import S3Server
 
 LONG_AGO_S = 3 * 3600
 
@@ -78,6 +79,18 @@ def test_the_log_is_cut_and_who_slept_meanwhile_wakes_up_in_the_present(folder: 
     end = now.ends[0]
     assert sleeper.append(events(log, 0, end, end + 5), {0: (end, end + 5)}, now).ends[0] == end + 5
     assert OfflineLog(folder.place, source()).snapshot().ends == log.snapshot().ends
+
+
+def test_a_commit_in_a_bucket_takes_few_requests_however_many_there_were(
+    s3: S3Server, tmp_path: Path
+) -> None:
+    """One after the other, each of them tens of milliseconds: they decide how many workers may share a log."""
+    log = OfflineLog(in_bucket(s3, tmp_path).place, source())
+    moved(log, CHECKPOINT_EVERY + 5)
+    before, base = s3.requests(), log.snapshot()
+    end = base.ends[0]
+    log.append(events(log, 0, end, end + 5), {0: (end, end + 5)}, base)
+    assert s3.requests() - before <= 17
 
 
 def test_compaction_is_due_by_the_small_files_of_one_day(folder: Stored) -> None:
