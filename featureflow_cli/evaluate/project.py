@@ -145,10 +145,6 @@ class Project:
         """Where the dead letters of all sources lie; no source can have this name."""
         return self.offline_place.child("dead-letters")
 
-    @property
-    def letters_path(self) -> str:
-        return str(self.letters_place)
-
     @cached_property
     def online(self) -> "OnlineStore":
         """The states; no server is asked yet."""

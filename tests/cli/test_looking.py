@@ -142,7 +142,7 @@ def test_doctor_notes_what_is_missing_and_fails_for_what_is_broken(bank: Bank):
 
 
 def letter(bank: Bank, offset: int, payload: bytes, reason: str = "wrong_type") -> None:
-    letters = DeadLetters(open_project(bank.root, None, {}, lambda: NOW_US).letters_path)
+    letters = DeadLetters(open_project(bank.root, None, {}, lambda: NOW_US).letters_place)
     moment = pa.array([NOW_US + offset], pa.timestamp("us", tz="UTC"))
     row = {
         "source": ["payments"],

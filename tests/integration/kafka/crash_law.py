@@ -329,7 +329,7 @@ def check(project: Project, kafka: Kafka, topic: str) -> Law:
         logged = engine.table(f"SELECT _partition, _offset FROM {relation} ORDER BY ALL")
         wanted = sorted((p, message.offset()) for p, some in law.accepted.items() for message in some)
         assert list(zip(*(column.to_pylist() for column in logged.columns), strict=True)) == wanted
-        letters = DeadLetters(project.letters_path).read(source="user_events")
+        letters = DeadLetters(project.letters_place).read(source="user_events")
         lettered = list(
             zip(*(letters.column(name).to_pylist() for name in ("partition", "offset")), strict=True)
         )

@@ -92,7 +92,7 @@ def test_events_come_once_from_wherever_the_log_ends(tmp_path: Path, kafka: Kafk
         (2, 0),
     ]
     assert_online_is_the_log(project)
-    letters = DeadLetters(project.letters_path).read(source="events")
+    letters = DeadLetters(project.letters_place).read(source="events")
     assert sorted(letters.column("payload").to_pylist()) == [b"", b"{"]
 
 

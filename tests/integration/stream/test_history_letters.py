@@ -48,7 +48,7 @@ def call(folder: Path, *words: str) -> str:
 
 
 def positions(folder: Path) -> list[tuple[int, int, str]]:
-    letters = DeadLetters(opened(folder).letters_path).read().select(["partition", "offset", "reason"])
+    letters = DeadLetters(opened(folder).letters_place).read().select(["partition", "offset", "reason"])
     return sorted(tuple(row.values()) for row in letters.to_pylist())
 
 
@@ -69,7 +69,7 @@ def test_readers_count_them_and_write_nothing(folder: Path) -> None:
     words = ["--labels", "labels.csv", "--output", "train.csv", "--features", "history:*"]
     said = call(folder, "build-dataset", *words)
     assert "batch files of 'events' were refused: 1 null, 1 undecodable" in said
-    assert not Path(opened(folder).letters_path).exists()
+    assert not opened(folder).letters_place.holds_table()
 
 
 def test_a_replayed_one_is_an_event_of_the_stream_and_skipped_before_until(folder: Path) -> None:

@@ -75,7 +75,7 @@ def test_mended_letters_become_events_once_and_the_others_stay_letters(tmp_path:
         project = shop(tmp_path)
         assert events_24h(project) == 3
         assert project.log("events").snapshot().ends[REPLAY] == 2
-        letters = DeadLetters(project.letters_path).read().to_pylist()
+        letters = DeadLetters(project.letters_place).read().to_pylist()
         assert sorted((letter["partition"], letter["reason"]) for letter in letters) == [
             (REPLAY, "wrong_type"),
             (-1, "null"),

@@ -67,7 +67,7 @@ def test_bad_input_becomes_letters_and_duplicates_are_counted(tmp_path: Path) ->
     report = drained(tmp_path).sources[0]
     assert (report.accepted, report.duplicates) == (20, 1)
     assert report.letters == {"future": 1, "null": 1, "undecodable": 1}
-    letters = DeadLetters(project.letters_path).read()
+    letters = DeadLetters(project.letters_place).read()
     assert letters.column("offset").to_pylist() == [21, 22, 23]
     assert letters.column("payload").to_pylist()[0] == b"{not json\n"
     assert_online_is_the_log(project)
@@ -173,7 +173,7 @@ feature_views:
     kept = kept_views(project)["profile"]
     assert project.online.count("user", kept.field) == 2
     assert not (tmp_path / "offline" / "profiles").exists()
-    held = DeadLetters(project.letters_path).read(source="profiles")
+    held = DeadLetters(project.letters_place).read(source="profiles")
     assert held.column("reason").to_pylist() == ["wrong_type"]
 
 
