@@ -89,7 +89,8 @@ class Project:
 
     def builds(self) -> dict[str, Build]:
         """Per applied view the live build (`building` or `serving`) that follows it; read afresh."""
-        views = self.repo.views  # read before the builds: of an apply in between, `relearn` would know nothing
+        # Read before the builds: of an apply in between, `relearn` would know nothing.
+        views = self.repo.views
         return {
             build.view: build
             for build in self.registry.builds()

@@ -39,7 +39,9 @@ def _descriptor(name: str, text: str) -> Any:
         file = FileDescriptorProto.FromString(b64decode(text, validate=True))
     except (ValueError, DecodeError):
         what = "the Schema Registry gives the text of a Protobuf schema, and not its descriptor (format=serialized)"
-        hint = "Confluent's can, Redpanda's from 25.2; elsewhere register descriptors, as Confluent's Python client does"
+        hint = (
+            "Confluent's can, Redpanda's from 25.2; elsewhere register descriptors, as its Python client does"
+        )
         raise FeatureflowError(what, hint=hint) from None
     file.name = name
     return file

@@ -1,7 +1,5 @@
 """The server on states in Redis: what it does while they are away, and that it finds them again by itself."""
 
-from pathlib import Path
-
 import pytest
 
 from tests.integration.serve.shop import Server, Shop
@@ -36,4 +34,6 @@ def test_a_redis_that_goes_and_comes_back_is_503_in_between(own: Shop) -> None:
             assert lost.status_code == 503
             assert "lost the state" in lost.json()["error"]["message"]
             own.stream()
-            server.wait(lambda: server.vector({**ASKED, "as_of": "2026-04-20T00:00:00Z"}).json() == before.json())
+            server.wait(
+                lambda: server.vector({**ASKED, "as_of": "2026-04-20T00:00:00Z"}).json() == before.json()
+            )
