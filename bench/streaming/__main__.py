@@ -6,11 +6,12 @@ names parts: rates, peers, freshness, memory, states. CPU is that of the worker 
 
 import argparse
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from bench.streaming import live, ours, peers, states
 from bench.streaming.table import Fact, Rate, at_least, at_most, show
-from bench.streaming.workload import JOBS, PARTITIONS, services
+from bench.streaming.workload import JOBS, PARTITIONS, Bench, services
 
 PARTS = ("rates", "peers", "freshness", "memory", "states")
 
@@ -32,37 +33,47 @@ def main() -> None:
     parser.add_argument("--peers", type=Path, default=peers.PEERS, help="where make bench-peers put them")
     parser.add_argument("--only", choices=PARTS, action="append")
     asked = parser.parse_args()
-    parts = asked.only or list(PARTS)
-    with services(asked.users, asked.items) as empty:
-        told("a topic is made")
-        bench = empty.with_topic(asked.events)
-        told("floor")
-        floor = ours.floor(bench, asked.times)
-        rates, facts = [floor], []
-        live_rate = asked.live_rate
-        if "rates" in parts:
-            small = rated(bench, asked.times, floor, rates, facts)
-            live_rate = live_rate or small.a_second / 2
-        if "peers" in parts:
-            against_peers(bench, asked, rates, facts)
-        if "freshness" in parts:
-            facts += fresh(empty, live_rate or 20_000, asked.live_seconds)
-        if "states" in parts:
-            facts += stored(bench)
-        if "memory" in parts:
-            facts += held(empty, asked.memory_events)
-    title = (
-        f"kafka_stream: {bench.events:,} messages of the shop in {PARTITIONS} partitions, {asked.users:,} users,"
-        f" {asked.items:,} items; 18 features in 4 views"
-    )
-    show(title, rates, facts)
+    rates: list[Rate] = []
+    facts: list[Fact] = []
+    try:
+        with services(asked.users, asked.items) as empty:
+            measured(empty, asked, asked.only or PARTS, rates, facts)
+    finally:  # also what a run has found that was cut short
+        if rates:
+            title = (
+                f"{rates[0].events:,} messages of the shop in {PARTITIONS} partitions, {asked.users:,} users,"
+            )
+            show(f"kafka_stream: {title} {asked.items:,} items; 18 features in 4 views", rates, facts)
+
+
+def measured(
+    empty: Bench, asked: argparse.Namespace, parts: Sequence[str], rates: list[Rate], facts: list[Fact]
+) -> None:
+    """Adds what each part finds."""
+    told("a topic is made")
+    bench = empty.with_topic(asked.events)
+    told("floor")
+    floor = ours.floor(bench, asked.times)
+    rates.append(floor)
+    live_rate = asked.live_rate
+    if "rates" in parts:
+        small = rated(bench, asked.times, floor, rates, facts)
+        live_rate = live_rate or small.a_second / 2
+    if "peers" in parts:
+        against_peers(bench, asked, rates, facts)
+    if "freshness" in parts:
+        facts += fresh(empty, live_rate or 20_000, asked.live_seconds)
+    if "states" in parts:
+        facts += stored(bench)
+    if "memory" in parts:
+        facts += held(empty, asked.memory_events)
 
 
 def told(what: str) -> None:
     print(f"  {time.strftime('%H:%M:%S')} {what}", flush=True)
 
 
-def rated(bench: ours.Bench, times: int, floor: Rate, rates: list[Rate], facts: list[Fact]) -> Rate:
+def rated(bench: Bench, times: int, floor: Rate, rates: list[Rate], facts: list[Fact]) -> Rate:
     """Ours, in all its ways; the rate in small batches."""
     told("catching up")
     whole, off = ours.catching_up(bench, times, "ours catching up")
@@ -87,7 +98,7 @@ def rated(bench: ours.Bench, times: int, floor: Rate, rates: list[Rate], facts: 
     return small
 
 
-def against_peers(bench: ours.Bench, asked: argparse.Namespace, rates: list[Rate], facts: list[Fact]) -> None:
+def against_peers(bench: Bench, asked: argparse.Namespace, rates: list[Rate], facts: list[Fact]) -> None:
     told("per event in Python")
     slow = peers.per_event(bench, asked.slow_events)
     rates.append(slow)
@@ -106,7 +117,7 @@ def against_peers(bench: ours.Bench, asked: argparse.Namespace, rates: list[Rate
             facts.append(at_least(f"{job} / Spark", mine.a_second / spark.a_second, 1.5))
 
 
-def fresh(empty: ours.Bench, rate: float, seconds: float) -> list[Fact]:
+def fresh(empty: Bench, rate: float, seconds: float) -> list[Fact]:
     told(f"freshness at {rate:,.0f} events/s")
     found = live.freshness(empty, rate, seconds)
     return [
@@ -126,7 +137,7 @@ def fresh(empty: ours.Bench, rate: float, seconds: float) -> list[Fact]:
     ]
 
 
-def held(empty: ours.Bench, events: int) -> list[Fact]:
+def held(empty: Bench, events: int) -> list[Fact]:
     told(f"memory over {events:,} events")
     samples = live.memory(empty, events)
     marks = [share * events // 10 for share in (1, 5, 10)]
@@ -136,7 +147,7 @@ def held(empty: ours.Bench, events: int) -> list[Fact]:
     return [Fact(f"largest RSS until {at} events", f"{shown} MB", "flat", sizes[2] <= 1.1 * sizes[1])]
 
 
-def stored(bench: ours.Bench) -> list[Fact]:
+def stored(bench: Bench) -> list[Fact]:
     told("bytes in Redis")
     found = states.bytes_per_entity(bench)
     name = f"Redis bytes an entity ({found.entities:,}): ours, by default"
