@@ -220,7 +220,10 @@ class Misfortunes:
             victim.process.wait(30)
         if alone:
             self.redis.restart()
-        doomed = self._start(f"{point}:{chance.choice([1, 1, 2])}")
+        times = chance.choice([1, 1, 2])
+        doomed = self._start(
+            f"{point}:{1 if point == 'taken_up' else times}"
+        )  # a worker need not do that again
 
         def died() -> bool:
             self._produce(20)  # so that there is always something to do
