@@ -129,7 +129,8 @@ class Project:
     @cached_property
     def offline_place(self) -> "Place":
         """Where the offline store lies: the project's own folder, or a bucket."""
-        from featureflow_cli.offline.places import Connection, Folder, opened
+        from featureflow_cli.offline.buckets import Connection, opened
+        from featureflow_cli.offline.places import Folder
 
         config = self.config.offline_store
         if "://" not in config.path:

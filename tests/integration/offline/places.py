@@ -6,7 +6,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from featureflow_cli.offline.places import Bucket, Connection, Folder, Place, opened
+from featureflow_cli.offline.buckets import Bucket, Connection, opened
+from featureflow_cli.offline.places import Folder, Place
 from tests.services.s3 import S3Server
 
 

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from featureflow_cli.errors import StoreUnavailable
+from featureflow_cli.offline.buckets import Connection, opened
 from featureflow_cli.offline.letters import DeadLetters
 from featureflow_cli.offline.log import OfflineLog
-from featureflow_cli.offline.places import Connection, opened
 from tests.integration.offline.places import Stored, in_bucket
 from tests.integration.offline.shop import events, positions, source
 from tests.integration.offline.test_letters import letters

@@ -12,9 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from featureflow_cli.errors import Conflict, FeatureflowError, StoreUnavailable, UsageError
+from featureflow_cli.offline.buckets import Connection, opened
 from featureflow_cli.offline.compaction import Compacted
 from featureflow_cli.offline.log import MeaningMoved, OfflineLog, trim
-from featureflow_cli.offline.places import Connection, opened
 from featureflow_cli.times import DAY_US
 from tests.integration.offline.places import Stored
 from tests.integration.offline.shop import (
