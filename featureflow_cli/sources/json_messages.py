@@ -6,7 +6,6 @@ refused: a block with the kinds that the schema suggests; by groups of messages 
 sees them; one by one.
 """
 
-import re
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Any, NamedTuple
@@ -19,6 +18,7 @@ import pyarrow.json
 
 from featureflow_cli.compute.views import Source
 from featureflow_cli.sources.exponents import exponents
+from featureflow_cli.sources.json_depth import DEEPEST, depth, long_enough, may_be_deep
 from featureflow_cli.sources.json_kinds import (
     UNREADABLE,
     Kinds,
@@ -35,12 +35,9 @@ from featureflow_cli.spec.types import ColumnType, arrow_type
 
 BLOCK_MESSAGES = 8192
 BLOCK_BYTES = 64 << 20
-DEEPEST = 256
-"""A message nested deeper is no event: else it would depend on the reader whether it is one."""
 FEWEST_ALIKE = 16
 """Fewer messages of the same kinds are not worth a block of their own."""
 OPEN, CLOSE = b'{"v":', b"}\n"
-_BRACKET = re.compile(r'"(?:[^"\\]|\\.)*+(?:"|$)|([\[\]{}])', re.DOTALL)
 
 Rows = npt.NDArray[np.int64]
 
@@ -92,7 +89,7 @@ def _read_span(
     """One block; `kinds` are those that its values are likely to be of, and the usual ones."""
     start, stop = span
     likely, usual = kinds
-    left = [row for row in _long(sizes, start, stop) if _may_be_deep(messages[row])]
+    left = [row for row in long_enough(sizes, start, stop) if may_be_deep(messages[row])]
     rows = sorted({*range(start, stop)} - {*left}) if left else range(start, stop)
     parts, refused, aside = _read_block(messages, rows, likely, source)
     left += aside
@@ -160,25 +157,6 @@ def _read_block(
     columns = {name: pa.compute.struct_field(values, list(path)) for name, path in source.paths.items()}
     held = np.arange(rows.start, rows.stop) if isinstance(rows, range) else np.array(rows, np.int64)
     return [Part(held, columns)], [], aside
-
-
-def _long(sizes: Rows, start: int, stop: int) -> list[int]:
-    """Which messages have room for DEEPEST brackets that are opened and closed; the others need not be looked at."""
-    found: list[int] = (np.flatnonzero(sizes[start:stop] > 2 * DEEPEST) + start).tolist()
-    return found
-
-
-def _may_be_deep(message: bytes) -> bool:
-    return len(message) > DEEPEST and message.count(b"[") + message.count(b"{") > DEEPEST
-
-
-def _depth(text: str) -> int:
-    """How deep brackets are nested, outside of texts."""
-    depth = deepest = 0
-    for bracket in _BRACKET.findall(text):
-        depth += {"[": 1, "{": 1, "]": -1, "}": -1}.get(bracket, 0)
-        deepest = max(deepest, depth)
-    return deepest
 
 
 def _wrapped(messages: Sequence[bytes], rows: Sequence[int]) -> bytes:
@@ -250,7 +228,7 @@ def _read_singly(messages: Sequence[bytes], rows: list[int], source: Source) -> 
     for row in rows:
         try:
             text = messages[row].decode()
-            if _may_be_deep(messages[row]) and _depth(text) > DEEPEST:
+            if may_be_deep(messages[row]) and depth(text) > DEEPEST:
                 broken.append(Broken(row, Reason.UNDECODABLE, f"nested deeper than {DEEPEST} levels"))
                 continue
             event = read_json(text)
