@@ -45,18 +45,20 @@ feature_views:
 """
 _RECENT = "{name: seen, top_k: {of: number, k: 2}, window: 24h, resolution: 6h}"
 _ALL = "{name: seen, top_k: {of: number, k: 2}, window: forever}"
-_N = {
-    "": "",
-    "user": "  - {name: n, entity: user, source: events, features: [{name: seen, top_k: {of: number, k: 3}, window: forever}]}",
-    "item": "  - {name: n, entity: item, source: events, features: [{name: seen, top_k: {of: number, k: 3}, window: forever}]}",
-}
+_N = "  - {name: n, entity: ENTITY, source: events, features: [TOP_THREE]}"
+_TOP_THREE = "{name: seen, top_k: {of: number, k: 3}, window: forever}"
+ENTITIES = ("", "user", "item")
 
 
 @cache
 def variants() -> dict[str, Repo]:
     """By name: `MEANING/N`. Meaning `old` refuses what has no `old`, `new` what has no `new`; N is the entity of the
     view `n`, or nothing where there is no such view."""
-    return {f"{meaning}/{entity}": _compiled(meaning, entity)[1] for meaning in ("old", "new") for entity in _N}
+    return {
+        f"{meaning}/{entity}": _compiled(meaning, entity)[1]
+        for meaning in ("old", "new")
+        for entity in ENTITIES
+    }
 
 
 @cache
@@ -67,7 +69,9 @@ def config() -> StoreConfig:
 @cache
 def views() -> tuple[View, ...]:
     """All views of all variants, each once by fingerprint."""
-    return tuple({view.fingerprint: view for repo in variants().values() for view in repo.views.values()}.values())
+    return tuple(
+        {view.fingerprint: view for repo in variants().values() for view in repo.views.values()}.values()
+    )
 
 
 def _compiled(meaning: str, entity: str) -> tuple[StoreConfig, Repo]:
@@ -78,7 +82,9 @@ def _compiled(meaning: str, entity: str) -> tuple[StoreConfig, Repo]:
         folder = Path(name)
         (folder / "features").mkdir()
         (folder / "feature_store.yaml").write_text(_STORE)
-        text = text.replace("RECENT", _RECENT).replace("ALL", _ALL) + _N[entity]
+        text = text.replace("RECENT", _RECENT).replace("ALL", _ALL)
+        if entity:
+            text += _N.replace("ENTITY", entity).replace("TOP_THREE", _TOP_THREE)
         (folder / "features" / "all.yaml").write_text(text)
         loaded = load(folder, None, {})
         return loaded.config, compile_repo(loaded.config, loaded.definitions)

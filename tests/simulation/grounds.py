@@ -147,4 +147,6 @@ class SimGround:
 
 def _rows(world: "World", snapshot: Snapshot, schema: pa.Schema) -> pa.Table:
     """The rows of that version."""
-    return pa.concat_tables([schema.empty_table(), *(world.disk.contents[file.name] for file in snapshot.files)])
+    return pa.concat_tables(
+        [schema.empty_table(), *(world.disk.contents[file.name] for file in snapshot.files)]
+    )

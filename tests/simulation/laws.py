@@ -45,7 +45,9 @@ def logged(world: "World") -> list[Position]:
     return [
         position
         for table in world.disk.rows("events")
-        for position in zip(table.column("_partition").to_pylist(), table.column("_offset").to_pylist(), strict=True)
+        for position in zip(
+            table.column("_partition").to_pylist(), table.column("_offset").to_pylist(), strict=True
+        )
     ]
 
 
@@ -53,7 +55,9 @@ def lettered(world: "World") -> list[Position]:
     return [
         position
         for table in world.disk.rows("dead-letters")
-        for position in zip(table.column("partition").to_pylist(), table.column("offset").to_pylist(), strict=True)
+        for position in zip(
+            table.column("partition").to_pylist(), table.column("offset").to_pylist(), strict=True
+        )
     ]
 
 
@@ -70,7 +74,9 @@ def contents(view: View, blob: bytes) -> tuple[dict[Position, dict[int, int]], d
     states, ends = codec.decode(view, [blob])
     cells = states.columns[1]
     held: dict[Position, dict[int, int]] = {}
-    for tile, number, count in zip(cells.tile.tolist(), cells.key.tolist(), cells.value.tolist(), strict=True):
+    for tile, number, count in zip(
+        cells.tile.tolist(), cells.key.tolist(), cells.value.tolist(), strict=True
+    ):
         held.setdefault(divmod(number, PARTITION_NUMBERS), {})[tile] = count
     return held, dict(zip(ends.partition.tolist(), ends.end.tolist(), strict=True))
 
@@ -152,13 +158,13 @@ def _check_markers(world: "World", build: Build) -> None:
         for partition, end in world.ends().items():
             have = None if marker is None else marker.get(partition, (build.floor or {}).get(partition, 0))
             if have != end:
-                message = f"liveness: {build.view}'s marker of p{partition} on shard {shard} is {have}, not {end}"
+                message = (
+                    f"liveness: {build.view}'s marker of p{partition} on shard {shard} is {have}, not {end}"
+                )
                 raise Broken(message)
 
 
-def _check_states(
-    world: "World", view: View, build: Build, expected: Mapping[Position, Record]
-) -> None:
+def _check_states(world: "World", view: View, build: Build, expected: Mapping[Position, Record]) -> None:
     """At any later moment, what a read sees of each entity's state are the accepted events in the window."""
     by_id: dict[str, dict[Position, int]] = {}
     for position, record in expected.items():
@@ -166,7 +172,13 @@ def _check_states(
     for id, mine in by_id.items():
         first_us = max(world.now_us, *(at_us + 1 for at_us in mine.values()))
         server = world.cluster.master(world.cluster.shard_of(view.entity, id))
-        for at_us in (first_us, first_us + 3 * HOUR_US, first_us + 11 * HOUR_US, first_us + TTL_US):
+        for at_us in (
+            first_us,
+            first_us + 3 * HOUR_US,
+            first_us + 11 * HOUR_US,
+            first_us + TTL_US,
+            first_us + 3 * TTL_US,
+        ):
             low_us = NEVER_US if view.ttl_us is None else (at_us - TTL_US) // RUNG_US * RUNG_US
             want = Counter(position for position, event_us in mine.items() if low_us <= event_us < at_us)
             held = server.hash(view.entity, id, at_us)

@@ -6,6 +6,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from unittest.mock import patch
 
+import pyarrow as pa
+
 from featureflow_cli.stream import crew, run
 from tests.simulation import tables
 from tests.simulation.grounds import SimGround
@@ -39,12 +41,17 @@ class Failure:
 @contextmanager
 def simulated() -> Iterator[None]:
     """While this lasts, streams of the simulation's processes find its stand-ins."""
+    threads = pa.cpu_count()
+    pa.set_cpu_count(1)  # handing a few rows to threads takes longer than the rows
     with (
         tables.in_memory(),
         patch.object(crew, "Ground", SimGround),
         patch.object(run, "ThreadPoolExecutor", Executor),
     ):
-        yield
+        try:
+            yield
+        finally:
+            pa.set_cpu_count(threads)
 
 
 def play(

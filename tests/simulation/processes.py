@@ -60,7 +60,10 @@ class Process:
 
     def begin(self, run: Callable[[], object], at: str, until: Callable[[], bool]) -> "_Thread":
         """A thread more."""
-        self._threads = [*(thread for thread in self._threads if not thread.is_over), _Thread(self, run, at, until)]
+        self._threads = [
+            *(thread for thread in self._threads if not thread.is_over),
+            _Thread(self, run, at, until),
+        ]
         return self._threads[-1]
 
     def kill(self) -> None:

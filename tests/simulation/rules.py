@@ -1,4 +1,4 @@
-"""The rules of the protocol (design.md 4, in brackets there), each switched off at one small place.
+"""The rules of the protocol (design.md 4 and 5, in brackets there), each switched off at one small place.
 
 `without(name)` patches the production code that keeps the rule or, where a store keeps it, breaks the stand-in's
 promise. What remains is the production code with one rule less: some schedule must then break a law.
@@ -21,11 +21,13 @@ from featureflow_cli.offline.log import OfflineLog
 from featureflow_cli.plan.applied import Build
 from featureflow_cli.sources import verdicts
 from featureflow_cli.sources.verdicts import Memory
-from featureflow_cli.stream import commits, crew, deciding, merging, worker
+from featureflow_cli.stream import commits, crew, deciding, merging, parts, worker
+from featureflow_cli.stream.parts import Part
 from featureflow_cli.stream.resident import Resident
-from featureflow_cli.stream.worker import Part, Worker
+from featureflow_cli.stream.worker import Worker
 from tests.simulation.definitions import RUNG_US, TTL_US
 from tests.simulation.promises import Promises
+from tests.simulation.schedules import LENGTHS, LONG, Schedule, schedule
 
 IMPOSSIBLE = {
     "prior": "a worker has one batch in flight: `write_online` ends when all of it is acknowledged, `mark` follows,"
@@ -124,11 +126,11 @@ def _age() -> Any:
 
 
 def _marker() -> Any:
-    def part(original: Any, self: Worker, partition: int, low: int) -> Part:
-        found: Part = original(self, partition, low)
+    def take(original: Any, *args: Any) -> Part:
+        found: Part = original(*args)
         return replace(found, position=max(found.position, found.decided), replay=None)
 
-    return _patched(Worker, "_part", part)
+    return _patched(worker, "take", take)
 
 
 def _shard() -> Any:
@@ -178,12 +180,15 @@ def _learn() -> Any:
             each.stood = stood
         return learned
 
-    def part(original: Any, self: Worker, partition: int, low: int) -> Part:
-        found: Part = original(self, partition, low)
-        stood = self.__dict__.pop("stood", {}).get(partition, -1)
-        return replace(found, position=found.decided, replay=None) if stood == found.decided else found
+    def take(original: Any, self: Worker, partitions: Sequence[int]) -> None:
+        original(self, partitions)
+        stood = getattr(self, "stood", {})
+        for partition in partitions:
+            part = self.parts[partition]
+            if stood.pop(partition, None) == part.decided:
+                self.parts[partition] = replace(part, position=part.decided, replay=None)
 
-    return _both(_patched(crew.Crew, "learn", learn), _patched(Worker, "_part", part))
+    return _both(_patched(crew.Crew, "learn", learn), _patched(Worker, "_take", take))
 
 
 def _build() -> Any:
@@ -194,28 +199,27 @@ def _build() -> Any:
 
 
 def _sinks() -> Any:
-    def part(original: Any, self: Worker, partition: int, low: int) -> Part:
-        found: Part = original(self, partition, low)
-        topic = self._outside.intake._topic  # type: ignore[attr-defined]
-        start = topic.reported.get(partition, len(topic.records[partition]))
-        rows = None
-        if start < found.decided and self.commits.base is not None:
-            rows = self._outside.replayed(self.commits.base, partition, start, found.decided)
+    def take(
+        original: Any, partition: int, low: int, source: Any, outside: Any, base: Any, is_kept: bool
+    ) -> Part:
+        found: Part = original(partition, low, source, outside, base, is_kept)
+        start = outside.intake._topic.reported.get(partition, len(outside.intake._topic.records[partition]))
+        rows = outside.replayed(base, partition, start, found.decided) if start < found.decided else None
         return replace(found, position=start, replay=rows)
 
-    return _patched(Worker, "_part", part)
+    return _patched(worker, "take", take)
 
 
 def _memory() -> Any:
-    return _patched(worker, "memory_of", lambda _, source, *rest: Memory(source.dedupe_within_us))
+    return _patched(parts, "memory_of", lambda _, source, *rest: Memory(source.dedupe_within_us))
 
 
 def _log() -> Any:
-    def part(original: Any, self: Worker, partition: int, low: int) -> Part:
-        found: Part = original(self, partition, low)
+    def take(original: Any, *args: Any) -> Part:
+        found: Part = original(*args)
         return replace(found, decided=found.position, replay=None)
 
-    return _patched(Worker, "_part", part)
+    return _patched(worker, "take", take)
 
 
 def _accepted() -> Any:
@@ -239,7 +243,9 @@ def _each() -> Any:
 
 
 def _future() -> Any:
-    def decided(original: Any, raw: Mapping[int, Any], spans: Any, source: Any, memories: Any, now_us: int, *rest: Any) -> Any:
+    def decided(
+        original: Any, raw: Mapping[int, Any], spans: Any, source: Any, memories: Any, now_us: int, *rest: Any
+    ) -> Any:
         raw = {p: [replace(each, recorded_at_us=now_us) for each in some] for p, some in raw.items()}
         return original(raw, spans, source, memories, now_us, *rest)
 
@@ -278,13 +284,8 @@ def _continue() -> Any:
 
 
 def _trim() -> Any:
-    """What is refused is let go."""
-
-    def trimmed(original: Any, rows: Any, spans: Any, now: Any) -> Any:
-        left, ends = original(rows, spans, now)
-        return (left, ends) if ends == spans else (rows.slice(0, 0), {})
-
-    return _patched(commits, "trim", trimmed)
+    """What is refused is committed again as it is."""
+    return _patched(commits, "trim", lambda _, rows, spans, now: (rows, dict(spans)))
 
 
 @contextmanager
@@ -302,6 +303,45 @@ _PATCHES: dict[str, Callable[[], Any]] = {
 }  # fmt: skip
 PROMISED = tuple(field.name for field in fields(Promises))
 RULES = (*_PATCHES, *PROMISED)
+FAVOUR: dict[str, dict[str, int]] = {
+    **{rule: {"move": 14, "beat": 4, "lose": 0, "apply": 0} for rule in ("continue", "snapshot", "trim")},
+    "reset": {"move": 14, "trim": 14, "beat": 4, "put": 30, "lose": 0, "apply": 0},
+    "build": {"apply": 14},
+    "meaning": {
+        "apply": 8,
+        "move": 16,
+        "put": 40,
+        "beat": 12,
+        "lose": 0,
+        "tick": 0,
+        "kill": 0,
+        "cut": 0,
+        "grow": 0,
+    },
+    "longest": {"apply": 14, "lose": 14, "put": 30},
+    **{rule: {"lose": 12, "cut": 6} for rule in ("idle", "acks", "first")},
+    **{
+        rule: {"tick": 14, "put": 40, "apply": 0, "lose": 0, "kill": 0, "move": 0}
+        for rule in ("version", "age")
+    },
+    "letters": {"kill": 12},
+}
+"""What a rule is for may be rare: schedules with more of it find it sooner."""
+SEEDS: dict[str, int] = {
+    "cover": 0, "overlap": 25, "confirm": 8, "version": 50, "cache": 0, "expiry": 0, "age": 53, "marker": 0,
+    "shard": 10, "acks": 118, "rewind": 0, "idle": 5, "bootstrap": 5, "learn": 120, "build": 62, "sinks": 0,
+    "memory": 0, "log": 0, "accepted": 69, "each": 0, "future": 0, "letters": 15, "meaning": 2047,
+    "trim": 14, "compare": 0, "longest": 1, "first": 0, "fate": 2, "snapshot": 0, "reset": 283,
+    "continue": 349,
+}  # fmt: skip
+"""For each rule a seed whose schedule breaks a law without it; `python -m tests.simulation --off RULE` finds one."""
+
+
+def schedule_for(rule: str | None, seed: int) -> Schedule:
+    """The schedule of that seed, with more of what the rule is for."""
+    if rule is None:
+        return schedule(seed)
+    return schedule(seed, LONG if rule == "meaning" else LENGTHS, FAVOUR.get(rule, {}))
 
 
 @contextmanager

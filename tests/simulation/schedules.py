@@ -4,8 +4,10 @@ A token is (kind, arguments…): a stretch of one process's steps, or something 
 replays from its seed, and shrinks by leaving tokens out.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from random import Random
+from types import MappingProxyType
 
 from featureflow_cli.times import HOUR_US, SECOND_US
 from tests.simulation.processes import How
@@ -36,10 +38,14 @@ class Schedule:
 OFTEN = {"kill": 2, "move": 4, "lose": 3, "cut": 1, "grow": 1, "trim": 2, "forget": 2, "apply": 3}
 """Of these a schedule has a random half: most failures need few kinds of faults, but those often ("swarm")."""
 ALWAYS = {"put": 20, "beat": 6, "arrive": 3, "tick": 6}
-LENGTHS = (20, 40, 80, 160)
+LENGTHS = (10, 20, 40, 80)
+LONG = (80, 160, 320)
 
 
-def schedule(seed: int, lengths: tuple[int, ...] = LENGTHS) -> Schedule:
+def schedule(
+    seed: int, lengths: tuple[int, ...] = LENGTHS, favour: Mapping[str, int] = MappingProxyType({})
+) -> Schedule:
+    """`favour`: weights of kinds of tokens that this schedule has in any case, for who looks for something certain."""
     chance = Random(seed)
     settings = Settings(
         partitions=chance.choice([1, 2, 2, 3]),
@@ -50,7 +56,7 @@ def schedule(seed: int, lengths: tuple[int, ...] = LENGTHS) -> Schedule:
         commit_us=chance.choice([1, 5, 3_600]) * SECOND_US,
         restarts=chance.random() < 0.4,
     )
-    often = ALWAYS | {kind: weight for kind, weight in OFTEN.items() if chance.random() < 0.5}
+    often = ALWAYS | {kind: weight for kind, weight in OFTEN.items() if chance.random() < 0.5} | favour
     share, trouble = chance.choice([0.15, 0.3, 0.45]), chance.choice([0.02, 0.1, 0.25])
     tokens: list[Token] = [("put", _event(chance)) for _ in range(3)]
     actor = 0
@@ -72,6 +78,13 @@ def _numbers(chance: Random) -> tuple[int, ...]:
 
 def _event(chance: Random) -> tuple[int, ...]:
     """(user and partition, item, hours late, is a repetition, what it lacks, which repetition)."""
-    late = chance.choice([0, 0, 0, 0, 1, 4, 9, 20, 30, -1, -2, -3, -5])
-    lacks = chance.choice([0] * 12 + [1, 2, 3])
-    return (chance.randrange(3), chance.randrange(2), late, chance.random() < 0.3, lacks, chance.randrange(2520))
+    late = chance.choice([0, 0, 0, 0, 1, 4, 9, 20, 22, 30, -1, -2, -3, -5])
+    lacks = chance.choice([0] * 8 + [1, 2, 3])
+    return (
+        chance.randrange(3),
+        chance.randrange(2),
+        late,
+        chance.random() < 0.3,
+        lacks,
+        chance.randrange(2520),
+    )

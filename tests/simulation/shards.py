@@ -134,7 +134,9 @@ class Store:
             def run(server: Server, mine: Sequence[str] = mine) -> dict[str, Held]:
                 hashes = {id: server.hash(entity, id, self._cluster.clock()) for id in mine}
                 return {
-                    id: Held(one.version if one else None, tuple(one.blobs.get(f) if one else None for f in fields))
+                    id: Held(
+                        one.version if one else None, tuple(one.blobs.get(f) if one else None for f in fields)
+                    )
                     for id, one in hashes.items()
                 }
 

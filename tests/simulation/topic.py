@@ -47,7 +47,9 @@ class Topic:
         table = pa.table(
             {
                 "id": pa.array([each.id for each in chosen], pa.string()),
-                "user": pa.array([None if each.lacks == "user" else each.user for each in chosen], pa.int64()),
+                "user": pa.array(
+                    [None if each.lacks == "user" else each.user for each in chosen], pa.int64()
+                ),
                 "item": pa.array([each.item for each in chosen], pa.int64()),
                 "number": pa.array(partition * PARTITION_NUMBERS + offsets),
                 "old": pa.array([None if each.lacks == "old" else 1 for each in chosen], pa.int64()),
@@ -62,14 +64,19 @@ class Topic:
 class Member:
     """A process's `stream.outside.Intake`. What the group says is heard within `read`, when `is_due`.
 
-    Until then it holds what it held, whoever else does: a zombie. `start_of` can send it elsewhere than it was
-    told to read, as a client would that starts from Kafka's own offset.
+    Until then it holds what it held, whoever else does: a zombie.
     """
 
     waits = False
 
-    def __init__(self, topic: Topic, number: int, pause: Callable[[str], How], chance: Random,
-                 is_slow: Callable[[], bool]) -> None:
+    def __init__(
+        self,
+        topic: Topic,
+        number: int,
+        pause: Callable[[str], How],
+        chance: Random,
+        is_slow: Callable[[], bool],
+    ) -> None:
         self.is_due = True
         self.is_member = True
         self._topic = topic
@@ -97,11 +104,10 @@ class Member:
         for partition, position in positions.items():
             if partition not in self._held or self._is_slow():
                 continue
-            if position < self._topic.first[partition]:
-                if self._topic.promises.reset:
-                    raise OffsetGone(partition)
-                position = self._topic.first[partition]
-            batch = self._topic.content(partition, position, position + self._chance.randrange(1, rows + 1))
+            if position < self._topic.first[partition] and self._topic.promises.reset:
+                raise OffsetGone(partition)
+            start = max(position, self._topic.first[partition])
+            batch = self._topic.content(partition, start, start + self._chance.randrange(1, rows + 1))
             if len(batch.offsets):
                 found[partition] = [batch]
         return found
