@@ -1,8 +1,9 @@
 """Many small files of a day become few: the same rows by time, in a version that changes no data."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from featureflow_cli.errors import StoreUnavailable
@@ -13,9 +14,11 @@ from featureflow_cli.offline.files import FileRef
 if TYPE_CHECKING:
     import pyarrow as pa
 
-SMALL_BYTES = 16 << 20
-TARGET_BYTES = 64 << 20
-"""Files below SMALL are joined, as long as the result stays about TARGET: a group is held in memory."""
+SMALL_BYTES = 32 << 20
+TARGET_BYTES = 128 << 20
+"""Files below SMALL are joined, as long as the result stays about TARGET: it is held in memory, compressed."""
+PART_ROWS = 250_000
+"""About so many rows are held in memory as they are."""
 MANY = 100
 """So many small files of one day are worth joining while the stream runs: a commit costs by the files listed."""
 
@@ -111,11 +114,35 @@ def day_files(table: Table) -> Mapping[str, list[DataFile]]:
 
 def _join(table: Table, group: Group, timestamp: str, bounded: Sequence[str]) -> list[DataFile]:
     try:
-        rows = table.place.dataset([file.path for file in group.files], _held(table)).to_table()
+        joined = files.write_day(table.place, _parts(table, group, timestamp), timestamp, group.day, bounded)
     except OSError as error:
         message = f"cannot read the offline store's files of {group.day}: {plain(error)}"
         raise StoreUnavailable(message, at=str(table.place)) from error
-    return files.write(table.place, rows, timestamp, bounded)
+    return [joined]
+
+
+def _parts(table: Table, group: Group, timestamp: str) -> "Iterator[pa.Table]":
+    """The rows by time, a stretch of the group's time after the other: files are sorted, so little is read twice."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    names = {file.path for file in group.files}
+    chosen = [file for file in files.listed(table, timestamp) if file.name in names]
+    found = table.place.dataset([file.path for file in group.files], _held(table))
+    first = min((file.first_us for file in chosen if file.first_us is not None), default=0)
+    last = max((file.last_us for file in chosen if file.last_us is not None), default=0)
+    count = max(1, sum(file.rows for file in chosen) // PART_ROWS)
+    edges = [first + (last - first) * number // count for number in range(1, count)]
+    kind, column = found.schema.field(timestamp).type, pc.field(timestamp)
+    for low, high in pairwise([None, *edges, None]):
+        where = pc.scalar(True)
+        if low is not None:
+            where = where & (column >= pa.scalar(low, kind))
+        if high is not None:
+            where = where & (column < pa.scalar(high, kind))
+        part = found.to_table(filter=where, batch_readahead=2, fragment_readahead=2).sort_by(timestamp)
+        if part.num_rows:
+            yield part
 
 
 def _held(table: Table) -> "pa.Schema":

@@ -3,26 +3,21 @@
 A file is invisible until a commit lists it; what a killed process leaves behind is never read.
 """
 
-import json
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from featureflow_cli.errors import StoreUnavailable
 from featureflow_cli.offline.delta import DataFile, Moved, Table, plain
+from featureflow_cli.offline.parquet import encoded
 from featureflow_cli.offline.places import Place
 from featureflow_cli.times import DAY_US, format_timestamp
 
 if TYPE_CHECKING:
     import numpy as np
     import pyarrow as pa
-
-ROW_GROUP_ROWS = 122_880
-"""DuckDB's own size: one thread scans one group, and skips it by its statistics."""
-
-SAMPLE_ROWS = 4096
 
 LOG_BOUNDS = ("_partition", "_offset")
 
@@ -87,8 +82,9 @@ def write(
     try:
         for start, end in pairwise(cuts):
             if start < end:
+                date = format_timestamp(int(days[start]) * DAY_US)[:10]
                 day_rows = rows.slice(start, end - start)
-                written.append(write_day(place, day_rows, timestamp, int(days[start]), bounded))
+                written.append(write_day(place, [day_rows], timestamp, date, bounded))
     except BaseException:
         remove(place, written)
         raise
@@ -96,57 +92,22 @@ def write(
 
 
 def write_day(
-    place: Place, rows: "pa.Table", timestamp: str, day: int, bounded: Sequence[str] = LOG_BOUNDS
+    place: Place,
+    parts: "Iterable[pa.Table]",
+    timestamp: str,
+    day: str,
+    bounded: Sequence[str] = LOG_BOUNDS,
 ) -> DataFile:
-    """Write one file of one day (days since the epoch); the rows are sorted by `timestamp`."""
-    date = format_timestamp(day * DAY_US)[:10]
-    path = f"_day={date}/{uuid.uuid4()}.parquet"
-    content = encoded(rows, (timestamp, *bounded))
+    """Write one file of one day; the parts are sorted by `timestamp`, each past the one before it."""
+    path = f"_day={day}/{uuid.uuid4()}.parquet"
+    made = encoded(parts, timestamp, bounded)
     try:
-        modified_ms = place.put(path, content)
-        return DataFile(path, content.size, date, statistics(rows, timestamp, bounded), modified_ms)
+        modified_ms = place.put(path, made.content)
     except OSError as error:
-        remove(place, [DataFile(path, 0, date, "", 0)])
+        remove(place, [DataFile(path, 0, day, "", 0)])
         message = f"cannot write to the offline store: {plain(error)}"
         raise StoreUnavailable(message, at=str(place)) from error
-
-
-def encoded(rows: "pa.Table", bounded: Sequence[str]) -> "pa.Buffer":
-    """The rows, sorted by time, as a Parquet file; row groups can be skipped by `bounded`.
-
-    Half of the time of pyarrow's defaults and a sixth fewer bytes: moments and positions as differences, and
-    dictionaries only where values recur.
-    """
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    differences = [
-        field.name
-        for field in rows.schema
-        if pa.types.is_timestamp(field.type) or (field.name in bounded and pa.types.is_integer(field.type))
-    ]
-    sink = pa.BufferOutputStream()
-    pq.write_table(
-        rows,
-        sink,
-        compression="zstd",
-        row_group_size=ROW_GROUP_ROWS,
-        store_schema=False,
-        write_statistics=list(bounded),
-        use_dictionary=[name for name in _recurring(rows) if name not in differences],
-        column_encoding=dict.fromkeys(differences, "DELTA_BINARY_PACKED"),
-    )
-    return sink.getvalue()
-
-
-def _recurring(rows: "pa.Table") -> list[str]:
-    """The plain columns in whose first rows a value stands at least four times on average."""
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
-    first = rows.slice(0, SAMPLE_ROWS)
-    plain_columns = [field.name for field in rows.schema if not pa.types.is_nested(field.type)]
-    return [name for name in plain_columns if pc.count_distinct(first.column(name)).as_py() * 4 <= len(first)]
+    return DataFile(path, made.content.size, day, made.stats, modified_ms)
 
 
 def remove(place: Place, files: Sequence[DataFile]) -> None:
@@ -156,24 +117,6 @@ def remove(place: Place, files: Sequence[DataFile]) -> None:
             place.remove(file.path)
         except OSError:
             continue
-
-
-def statistics(rows: "pa.Table", timestamp: str, bounded: Sequence[str] = LOG_BOUNDS) -> str:
-    """Delta's statistics of the columns that readers prune by."""
-    import pyarrow.compute as pc
-
-    lowest: dict[str, Any] = {}
-    highest: dict[str, Any] = {}
-    for name in (timestamp, *bounded):
-        column = rows.column(name)
-        bounds = pc.min_max(column.cast("int64") if name == timestamp else column).as_py()
-        if name == timestamp:
-            bounds = {side: format_timestamp(moment) for side, moment in bounds.items()}
-        lowest[name], highest[name] = bounds["min"], bounds["max"]
-    nulls = {name: rows.column(name).null_count for name in rows.column_names}
-    return json.dumps(
-        {"numRecords": rows.num_rows, "minValues": lowest, "maxValues": highest, "nullCount": nulls}
-    )
 
 
 def listed(table: Table, timestamp: str, bounded: Sequence[str] = LOG_BOUNDS) -> tuple[FileRef, ...]:

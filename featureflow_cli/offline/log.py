@@ -190,7 +190,8 @@ class OfflineLog:
         )
 
     def _continues(self, now: Snapshot, ends: Spans, base: Snapshot) -> None:
-        if not now.meaning == self.source.meaning == base.meaning:
+        is_mine = now.meaning == self.source.meaning == base.meaning
+        if not is_mine or base.meaning_order not in (now.meaning_order, 0):  # raised, perhaps there and back
             message = (
                 f"source '{self.source.name}': the log takes commits of another version of its definition"
             )

@@ -6,7 +6,10 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from featureflow_cli.errors import Conflict, StoreUnavailable
 from featureflow_cli.offline import compaction
@@ -16,7 +19,7 @@ from featureflow_cli.offline.log import OfflineLog, trim
 from featureflow_cli.offline.places import Folder
 from featureflow_cli.times import DAY_US
 from tests.integration.offline.places import Stored, in_bucket, in_folder
-from tests.integration.offline.shop import events, positions, source
+from tests.integration.offline.shop import NOON_US, events, positions, read, source
 from tests.integration.offline.test_letters import letters
 from tests.services.s3 import S3Server
 
@@ -137,6 +140,37 @@ def test_compaction_beside_commits_loses_and_doubles_nothing(stored: Stored) -> 
     assert len(after.files) == 1
     log.vacuum(0)
     assert stored.data_files() == [file.name for file in after.files]
+
+
+@settings(max_examples=15)
+@given(
+    commits=st.lists(st.lists(st.integers(0, 30), min_size=1, max_size=8), min_size=2, max_size=5),
+    part_rows=st.integers(1, 12),
+)
+def test_a_joined_file_has_every_row_once_and_in_order_of_time(
+    tmp_path_factory: pytest.TempPathFactory, commits: list[list[int]], part_rows: int
+) -> None:
+    """However few rows are unpacked at once, ties and late events among them."""
+    log = OfflineLog(str(tmp_path_factory.mktemp("log")), source())
+    base, start = log.snapshot(), 0
+    for seconds in commits:
+        end = start + len(seconds)
+        rows = events(log, 0, start, end)
+        moments = pa.array([NOON_US + second * 1_000_000 for second in seconds]).cast(
+            rows.schema.field(3).type
+        )
+        base = log.append(rows.set_column(3, rows.schema.field(3), moments), {0: (start, end)}, base)
+        start = end
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(compaction, "PART_ROWS", part_rows)
+        assert log.compact().before == len(commits)
+    (file,) = log.snapshot().files
+    rows = read(file)
+    assert sorted(rows.column("_offset").to_pylist()) == list(range(start))
+    found = rows.column("timestamp").cast("int64").to_pylist()
+    assert found == sorted(NOON_US + second * 1_000_000 for seconds in commits for second in seconds)
+    assert (file.rows, file.first_us, file.last_us) == (start, found[0], found[-1])
+    assert file.bounds == {"_partition": (0, 0), "_offset": (0, start - 1)}
 
 
 def test_letters_are_compacted_and_known_positions_stay_known(stored: Stored) -> None:
