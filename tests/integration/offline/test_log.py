@@ -223,6 +223,19 @@ def test_an_older_meaning_is_refused(log: OfflineLog) -> None:
     assert [file.columns is not None and "extra" in file.columns for file in after.files].count(True) == 1
 
 
+def test_verdicts_are_not_committed_after_the_meaning_went_there_and_back(log: OfflineLog) -> None:
+    """They rest on a memory that others have added to under the meaning in between."""
+    before = log.append(events(log, 0, 0, 5), {0: (0, 5)}, log.snapshot())
+    newer = OfflineLog(log.place, source(meaning="m2"))
+    newer.raise_meaning(newer.snapshot())
+    again = OfflineLog(log.place, log.source)
+    back = again.raise_meaning(again.snapshot())
+    assert back.meaning == before.meaning
+    with pytest.raises(MeaningMoved):
+        log.append(events(log, 0, 5, 6), {0: (5, 6)}, before)
+    log.append(events(log, 0, 5, 6), {0: (5, 6)}, back)
+
+
 def test_verdicts_under_another_meaning_are_not_committed(log: OfflineLog) -> None:
     """The rows were judged by a snapshot of m1, even if this writer has learned m2 since."""
     before = log.append(events(log, 0, 0, 5), {0: (0, 5)}, log.snapshot())
