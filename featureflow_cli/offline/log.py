@@ -27,6 +27,7 @@ __all__ = ["MeaningMoved", "OfflineLog", "Snapshot", "trim"]
 RESERVED = ("_partition", "_offset", "_ingested_at", "_day")
 _MEANING = "featureflow.meaning"
 _ORDER = "featureflow.meaning_order"
+_RAISED = "featureflow.meaning_raised"
 _APP = "featureflow/"
 """Before a partition's number: the application id whose version is the partition's end."""
 
@@ -118,7 +119,7 @@ class OfflineLog:
                 message = f"source '{self.source.name}': a newer version of its definition has been applied"
                 raise MeaningMoved(message)
             self._widen(table)
-            table.set_properties({_MEANING: self.source.meaning, _ORDER: str(raised)})
+            table.set_properties({_MEANING: self.source.meaning, _ORDER: str(raised), _RAISED: str(raised)})
             return self._show(table)
 
         return settled(table, turn)
@@ -187,6 +188,7 @@ class OfflineLog:
             meaning=properties.get(_MEANING, ""),
             meaning_order=int(properties.get(_ORDER, "0")),
             _files=partial(_files_of, table, table.version, self._timestamp),
+            raised_order=int(properties.get(_RAISED, "0")),
         )
 
     def _continues(self, now: Snapshot, ends: Spans, base: Snapshot) -> None:

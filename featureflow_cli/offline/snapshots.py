@@ -24,7 +24,8 @@ class Snapshot:
     """One version of the log. `version` is -1, and everything empty, where there is no table yet.
     `ends` holds one past the last offset of each partition that the log knows.
 
-    `meaning` is Source.meaning of whoever may commit; `meaning_order` grows each time it is raised.
+    `meaning` is Source.meaning of whoever may commit; `meaning_order` grows each time it is raised, and
+    `raised_order` is that of the last raise, 0 where the log never knew another meaning.
     """
 
     version: int
@@ -32,6 +33,7 @@ class Snapshot:
     meaning: str
     meaning_order: int
     _files: Callable[[], tuple[FileRef, ...]]
+    raised_order: int = 0
 
     @cached_property
     def files(self) -> tuple[FileRef, ...]:

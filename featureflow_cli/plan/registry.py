@@ -123,6 +123,24 @@ class Registry:
             self._update(connection, number, "status", "serving")
             return True
 
+    def renew(self, number: int, at_us: int) -> Build:
+        """A build for the same state as that one, to be made from the log anew; several who ask get the same.
+
+        The one before it goes on serving until this one serves, or is retired at once where it never did.
+        """
+        with self._file.writing() as connection:
+            old = self._build(connection, number)
+            for build in self._builds(connection):
+                if build.number > number and (build.view, build.fingerprint) == (old.view, old.fingerprint):
+                    return build
+            newest = self._newest(connection)
+            assert newest is not None
+            if old.status == "building":
+                self._update(connection, number, "status", "retired")
+            state = ViewState(old.view, old.entity, old.fingerprint)
+            self._add_builds(connection, [state], newest.version, at_us)
+            return next(build for build in reversed(self._builds(connection)) if build.view == old.view)
+
     def drop(self, number: int) -> None:
         """Notes that a retired build's state is gone from the online store; as often as one likes."""
         with self._file.writing() as connection:
@@ -226,10 +244,15 @@ class Registry:
             goes_on_serving = build.status == "serving" and build.view in wanted
             if not goes_on_serving and not _follows(build, wanted.get(build.view)):
                 self._update(connection, build.number, "status", "retired")
+        fresh = [state for state in wanted.values() if state.view not in kept]
+        self._add_builds(connection, fresh, version, at_us)
+
+    def _add_builds(
+        self, connection: sqlite3.Connection, fresh: Sequence[ViewState], version: int, at_us: int
+    ) -> None:
         next_number = connection.execute(
             "SELECT coalesce(max(number), 0) + 1 FROM builds WHERE project = ? AND target = ?", self._scope
         ).fetchone()[0]
-        fresh = [state for state in wanted.values() if state.view not in kept]
         connection.executemany(
             "INSERT INTO builds VALUES (?, ?, ?, ?, ?, ?, ?, 'building', NULL, ?)",
             [

@@ -1,5 +1,7 @@
 """The workers of all sources of a project, by the applied definitions; and what becomes of builds."""
 
+from collections.abc import Mapping
+
 from featureflow_cli.evaluate.keeping import Kept
 from featureflow_cli.evaluate.project import Project
 from featureflow_cli.online.store import OnlineStore
@@ -27,16 +29,26 @@ class Crew:
         self._ground, self.workers = self._hire()
 
     def learn(self) -> bool:
-        """Look what is applied; with new definitions all sources are taken up anew [learn]. True: there are."""
+        """Look what is applied, and which builds there are; with other ones all sources are taken up anew [learn].
+
+        True: there are. Another worker may have had a build renewed (`Worker.take_up`).
+        """
         self._drop_retired()
         self._project.relearn()
-        if self._project.applied_or_none == self._hired_for:
+        if self._project.applied_or_none == self._hired_for and self._holds(self._project.builds()):
             return False
         ground, workers = self._hire()
         self.lose()
         self._ground.close()
         self._ground, self.workers = ground, workers
         return True
+
+    def _holds(self, builds: Mapping[str, Build]) -> bool:
+        """Whether the workers write these builds, and no others."""
+        members = [kept for worker in self.workers for kept in worker.members]
+        return {kept.view.name: kept.build.number for kept in members} == {
+            name: build.number for name, build in builds.items()
+        }
 
     @property
     def held(self) -> tuple[int, int]:
@@ -60,8 +72,9 @@ class Crew:
             if worker.needs_take_up:
                 continue
             for kept in worker.members:
-                before = serving.get(kept.view.name)
-                if kept.build.status == "building" and _caught_up(self._online, kept.build, before):
+                before, base = serving.get(kept.view.name), worker.commits.base
+                logged = {} if base is None else base.ends
+                if kept.build.status == "building" and _caught_up(self._online, kept.build, before, logged):
                     self._project.registry.serve(kept.build.number)
                     worker.serves(kept)
 
@@ -107,12 +120,13 @@ def _of_status(project: Project, status: str) -> list[Build]:
     return [build for build in project.registry.builds() if build.status == status]
 
 
-def _caught_up(online: OnlineStore, build: Build, before: Build | None) -> bool:
-    """Whether the build's states are as complete as those that serve now; the first one serves at once."""
-    if before is None:
-        return True
+def _caught_up(online: OnlineStore, build: Build, before: Build | None, logged: Mapping[int, int]) -> bool:
+    """Whether the build's states are as complete as the log, and as those that serve now, if any do."""
     for shard in range(online.shards):
-        mine, theirs = online.marker(shard, build.field), online.marker(shard, before.field)
-        if mine is None or any(mine.get(partition, 0) < end for partition, end in (theirs or {}).items()):
+        mine = online.marker(shard, build.field)
+        theirs = {} if before is None else online.marker(shard, before.field) or {}
+        if mine is None or any(
+            mine.get(partition, 0) < end for ends in (logged, theirs) for partition, end in ends.items()
+        ):
             return False
     return True

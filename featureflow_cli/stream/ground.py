@@ -70,6 +70,7 @@ class Ground:
             replayed=replayed,
             below=below,
             set_floor=project.registry.set_floor,
+            renew=partial(project.registry.renew, at_us=project.clock()),
         )
 
     def _told(self, source: Source) -> Letters:

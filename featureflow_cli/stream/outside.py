@@ -8,6 +8,7 @@ from featureflow_cli.engines.duckdb import Engine
 from featureflow_cli.errors import FeatureflowError
 from featureflow_cli.offline.snapshots import Snapshot, Spans
 from featureflow_cli.online.store import OnlineStore
+from featureflow_cli.plan.applied import Build
 from featureflow_cli.sources.batches import RawBatch
 from featureflow_cli.times import Clock
 
@@ -88,7 +89,8 @@ class Outside:
     `replayed(snapshot, partition, start, end)` yields the log's rows of those offsets, in order;
     `below(snapshot, floor)` makes a relation in the engine of the accepted events below the floor (and of the
     source's history before `until`), for bootstraps; `set_floor(build, ends)` records a bootstrap's floor, and
-    answers the one that stands; `order` is the applied version of the definitions.
+    answers the one that stands; `renew(build)` answers the one that takes a build's place; `order` is the applied
+    version of the definitions.
     """
 
     intake: Intake
@@ -101,3 +103,4 @@ class Outside:
     replayed: "Callable[[Snapshot, int, int, int], Iterator[pa.RecordBatch]]"
     below: Callable[[Snapshot | None, Mapping[int, int]], str]
     set_floor: Callable[[int, Mapping[int, int]], Mapping[int, int]]
+    renew: Callable[[int], Build]

@@ -80,7 +80,7 @@ class Worker:
         outside = self._outside
         if outside.log is not None:
             self.commits.base = outside.log.raise_meaning(outside.log.snapshot(), outside.order)
-        self.members = [self._with_floor(kept) for kept in self.members]
+        self.members = [self._with_floor(self._renewed(kept)) for kept in self.members]
         for kept in self.members:
             if None in markers(outside.online, kept):
                 self._bootstrap(kept)
@@ -130,6 +130,18 @@ class Worker:
             self.lose()
         for partition in partitions:
             self.parts.pop(partition, None)
+
+    def _renewed(self, kept: Kept) -> Kept:
+        """The kept view, with a new build where this one can no longer become what is served.
+
+        That is so where the log was decided by another meaning since it was made (definitions went there and back),
+        and where the store has lost states that serve: built up again under the reader's eyes they would be read half
+        done; so what is lost stays lost for readers, until another build, made from the log as it is now, serves.
+        """
+        build, base = kept.build, self.commits.base
+        is_lost = build.status == "serving" and None in markers(self._outside.online, kept)
+        is_outdated = base is not None and build.version < base.raised_order
+        return Kept(kept.view, self._outside.renew(build.number)) if is_lost or is_outdated else kept
 
     def _with_floor(self, kept: Kept) -> Kept:
         """The kept view with its floor: the log's ends as they are now, unless one was recorded before."""

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from sqlite3 import Connection
 from typing import TYPE_CHECKING
@@ -142,6 +143,7 @@ class SimGround:
             replayed=replayed,
             below=below,
             set_floor=project.registry.set_floor,
+            renew=partial(project.registry.renew, at_us=project.clock()),
         )
 
 

@@ -197,8 +197,8 @@ class World:
         old, _, entity = self.variant.partition("/")
         entities = ("", "user", "item")
         entity = entities[(entities.index(entity) + 1 + which % 2) % 3]
-        if meaning % 3 == 0 and old == "old":  # and never back: see docs/design/decisions.md, "Going back"
-            old = "new"
+        if meaning % 3 == 0:
+            old = "new" if old == "old" else "old"
             self.meanings += 1
         self.apply(f"{old}/{entity}")
         self.say(f"{self.variant} is applied")

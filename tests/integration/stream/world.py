@@ -195,7 +195,7 @@ class World:
 
         outside = Outside(
             self.topic, self.store(), log, DeadLetters(str(self.folder / "offline" / "letters")), self.engine,
-            lambda: self.now_us, 1, replayed, below, set_floor,
+            lambda: self.now_us, 1, replayed, below, set_floor, _never_renewed,
         )  # fmt: skip
         return Worker(
             self.source, self.members() if members is None else members, outside, Progress("events")
@@ -210,6 +210,10 @@ class World:
         for store in self.opened:
             store.close()
         self.engine.close()
+
+
+def _never_renewed(number: int) -> Build:
+    raise AssertionError(number)  # in this world the meaning never goes there and back
 
 
 def drain(worker: Worker, rows: int = 50) -> None:

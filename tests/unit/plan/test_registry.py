@@ -113,6 +113,19 @@ def test_going_back_before_the_new_state_served_keeps_the_old_one(registry: Regi
     assert not registry.serve(2), "a worker that still builds the other one is told so"
 
 
+def test_a_renewed_build_takes_the_place_of_the_old_one_once_it_serves(registry: Registry):
+    record(registry, 0, a="f1")
+    registry.serve(1)
+    record(registry, 1, a="f2")
+    record(registry, 2, a="f1")
+    renewed = registry.renew(1, at_us=5)
+    assert (renewed.number, renewed.version, renewed.status) == (3, 3, "building")
+    assert registry.renew(1, at_us=6) == renewed, "another worker is told of the same one"
+    assert ("a", "f1", "serving") in states(registry)
+    registry.serve(renewed.number)
+    assert states(registry) == [("a", "f1", "retired"), ("a", "f2", "retired"), ("a", "f1", "serving")]
+
+
 def test_a_removed_view_is_retired_and_its_number_never_comes_back(registry: Registry):
     record(registry, 0, a="f1")
     registry.serve(1)
