@@ -26,7 +26,7 @@ class Crew:
         # Retired before this run: servers have had the time to notice.
         self._retired: dict[int, int] = {build.number: 0 for build in _of_status(project, "retired")}
         self._drop_retired()
-        self._ground, self.workers = self._hire()
+        self._ground, self.workers = self._hire(None)
 
     def learn(self) -> bool:
         """Look what is applied, and which builds there are; with other ones all sources are taken up anew [learn].
@@ -37,9 +37,9 @@ class Crew:
         self._project.relearn()
         if self._project.applied_or_none == self._hired_for and self._holds(self._project.builds()):
             return False
-        ground, workers = self._hire()
+        ground, workers = self._hire(self._ground)
         self.lose()
-        self._ground.close()
+        self._ground.close(ground)
         self._ground, self.workers = ground, workers
         return True
 
@@ -81,13 +81,13 @@ class Crew:
     def close(self) -> None:
         self._ground.close()
 
-    def _hire(self) -> tuple[Ground, list[Worker]]:
+    def _hire(self, before: Ground | None) -> tuple[Ground, list[Worker]]:
         """Workers by what is applied now, and their ground. Only once they all stand is it known as hired for."""
-        ground, hired_for = Ground(self._project), self._project.applied_or_none
+        ground, hired_for = Ground(self._project, before), self._project.applied_or_none
         try:
             workers = self._workers(ground)
         except BaseException:
-            ground.close()
+            ground.close(before)
             raise
         self._hired_for = hired_for
         return ground, workers

@@ -13,6 +13,7 @@ from featureflow_cli.offline.snapshots import Snapshot
 from featureflow_cli.plan.manifest import ListedFile
 from featureflow_cli.plan.topics import kafka_of
 from featureflow_cli.sources.files import PARTITION
+from featureflow_cli.spec.models import KafkaStream
 from featureflow_cli.stream.intake import FileIntake, list_new
 from featureflow_cli.stream.outside import Intake, Letters, Outside
 from featureflow_cli.stream.replays import WithReplays
@@ -27,16 +28,25 @@ REPLAYED_ROWS = 100_000
 
 
 class Ground:
-    """`close` closes the intakes and the engine; the online store and the registry are the project's."""
+    """`close` closes the intakes and the engine; the online store and the registry are the project's.
 
-    def __init__(self, project: Project) -> None:
+    Members of a consumer group are taken over from the ground `before`, where the topic and its settings are the
+    same: to leave and to join again would have the whole group share out its partitions twice.
+    """
+
+    def __init__(self, project: Project, before: "Ground | None" = None) -> None:
         self._project = project
         self._engine = project.engine()
         self._intakes: list[Intake] = []
+        self._topics: dict[str, tuple[KafkaStream, Intake]] = {}
+        self._before = {} if before is None else before._topics
 
-    def close(self) -> None:
+    def close(self, other: "Ground | None" = None) -> None:
+        """`other` keeps what it shares with this one."""
+        shared = [] if other is None else [intake for _, intake in other._topics.values()]
         for intake in self._intakes:
-            intake.close()
+            if not any(intake is each for each in shared):
+                intake.close()
         self._engine.close()
 
     def outside(self, source: Source) -> Outside:
@@ -94,11 +104,15 @@ class Ground:
         project = self._project
         kafka = kafka_of(source, project.config)
         if kafka is not None:
-            from featureflow_cli.stream.topic_intake import TopicIntake
+            settings, intake = self._before.get(source.name, (None, None))
+            if intake is None or settings != kafka:
+                from featureflow_cli.stream.topic_intake import TopicIntake
 
-            noted = partial(project.registry.note_topic, source.name)
-            name = (project.config.project, project.target, source.name)
-            return TopicIntake(name, kafka, project.environ, noted)
+                noted = partial(project.registry.note_topic, source.name)
+                name = (project.config.project, project.target, source.name)
+                intake = TopicIntake(name, kafka, project.environ, noted)
+            self._topics[source.name] = (kafka, intake)
+            return intake
 
         own = None if log is None else project.log(source.name)
 

@@ -48,7 +48,6 @@ class Worker:
         self._residents: dict[str, Resident] = {}
         self._marked: dict[tuple[str, int], int] = {}
         self._lost = True
-        outside.intake.on_revoke(self.let_go)
 
     @property
     def needs_take_up(self) -> bool:
@@ -78,6 +77,7 @@ class Worker:
         """
         self.lose()
         outside = self._outside
+        outside.intake.on_revoke(self.let_go)
         if outside.log is not None:
             self.commits.base = outside.log.raise_meaning(outside.log.snapshot(), outside.order)
         self.members = [self._with_floor(self._renewed(kept)) for kept in self.members]

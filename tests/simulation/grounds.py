@@ -98,12 +98,12 @@ class SimProject(Project):
 class SimGround:
     """`stream.ground.Ground`."""
 
-    def __init__(self, project: SimProject) -> None:
+    def __init__(self, project: SimProject, before: "SimGround | None" = None) -> None:
         self._project = project
         self._engine = SimEngine()
         self._members: list[Member] = []
 
-    def close(self) -> None:
+    def close(self, other: "SimGround | None" = None) -> None:
         self._engine.close()
         for member in self._members:
             member.close()

@@ -12,7 +12,7 @@ from pathlib import Path
 from prometheus_client.parser import text_string_to_metric_families
 
 from featureflow_cli.evaluate.project import Project
-from tests.integration.kafka.crash_law import check, messages, produce, shop, watermarks
+from tests.integration.kafka.crash_law import check, featureflow, messages, produce, shop, watermarks
 from tests.services.kafka import Kafka
 from tests.services.processes import free_port, wait_until
 
@@ -106,3 +106,42 @@ def test_workers_whose_parent_is_gone_stop_by_themselves(
         process.kill()
         wait_until(lambda: not any(map(is_alive, workers)), "its workers are gone", 30)
     check(project, kafka, topic)
+
+
+def test_an_apply_reaches_all_workers(tmp_path: Path, kafka: Kafka, redis_url: str) -> None:
+    """Of a view that changes under way, both states are built side by side, and nobody leaves the group."""
+    topic = kafka.topic(4)
+    project = shop(tmp_path, kafka, topic, redis_url)
+    events = messages(tmp_path, 4_000, seed=9, users=200)
+    produce(kafka, topic, events[:2_000])
+    with fleet(tmp_path) as process:
+        wait_until(lambda: is_committed(project, kafka, topic), "the first events are committed", 60)
+        members = group_members(kafka)
+        path = tmp_path / "features" / "users.yaml"
+        changed = path.read_text().replace("ttl: 30d", "ttl: 20d")
+        assert changed != path.read_text()
+        path.write_text(changed)
+        featureflow(tmp_path, "apply", "--yes")
+        produce(kafka, topic, events[2_000:])
+
+        def serves() -> bool:
+            builds = project.registry.builds()
+            return [
+                build.version
+                for build in builds
+                if build.view == "user_activity" and build.status == "serving"
+            ] == [2]
+
+        wait_until(serves, "the changed view serves", 60)
+        wait_until(lambda: is_committed(project, kafka, topic), "the rest is committed", 60)
+        assert group_members(kafka) == members
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=60)
+    assert process.returncode == 0, (tmp_path / "said").read_text()
+    project.relearn()
+    check(project, kafka, topic)
+
+
+def group_members(kafka: Kafka) -> set[str]:
+    (described,) = kafka.admin.describe_consumer_groups(["featureflow.shop.user_events"]).values()
+    return {member.member_id for member in described.result(30).members}
