@@ -62,6 +62,10 @@ def take(
     end = base.ends.get(partition)
     if end is None:
         first = outside.intake.first(partition)
+        assert outside.log is not None
+        now = outside.log.snapshot() if first else base
+        if partition in now.ends:  # meanwhile others logged its first events, and the source let go of them
+            return take(partition, low, source, outside, now, is_kept)
         return Part(first, first, low, memory, None)
     start = min(low, end) if is_kept else end
     replay = outside.replayed(base, partition, start, end) if start < end else None
