@@ -305,7 +305,7 @@ PROMISED = tuple(field.name for field in fields(Promises))
 RULES = (*_PATCHES, *PROMISED)
 FAVOUR: dict[str, dict[str, int]] = {
     **{rule: {"move": 14, "beat": 4, "lose": 0, "apply": 0} for rule in ("continue", "snapshot", "trim")},
-    "reset": {"move": 14, "trim": 14, "beat": 4, "put": 30, "lose": 0, "apply": 0},
+    "reset": {"move": 20, "trim": 30, "beat": 2, "put": 40, "lose": 0, "apply": 0},
     "build": {"apply": 14},
     "meaning": {
         "apply": 8,
@@ -331,7 +331,7 @@ SEEDS: dict[str, int] = {
     "cover": 0, "overlap": 25, "confirm": 8, "version": 50, "cache": 0, "expiry": 0, "age": 53, "marker": 0,
     "shard": 10, "acks": 118, "rewind": 0, "idle": 5, "bootstrap": 5, "learn": 120, "build": 62, "sinks": 0,
     "memory": 0, "log": 0, "accepted": 69, "each": 0, "future": 0, "letters": 15, "meaning": 30,
-    "trim": 14, "compare": 0, "longest": 1, "first": 0, "fate": 2, "snapshot": 523, "reset": 405,
+    "trim": 14, "compare": 0, "longest": 1, "first": 0, "fate": 2, "snapshot": 523, "reset": 5880,
     "continue": 523,
 }  # fmt: skip
 """For each rule a seed whose schedule breaks a law without it; `python -m tests.simulation --off RULE` finds one."""
