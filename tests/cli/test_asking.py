@@ -2,6 +2,7 @@
 
 import os
 import pty
+import signal
 import sys
 
 import pytest
@@ -20,6 +21,7 @@ def test_apply_asks_on_a_terminal(bank: Bank, answer: bytes, code: int, is_appli
     environ = {key: value for key, value in os.environ.items() if key not in {"CI", "FEATUREFLOW_TARGET"}}
     child, terminal = pty.fork()
     if child == 0:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # a test run in the background of a shell ignores it
         os.execve(sys.executable, command, {**environ, "NO_COLOR": "1"})
     said, has_answered = b"", False
     while True:

@@ -12,7 +12,7 @@ from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient, NewPartitions, NewTopic
 
 from tests.services import jars
-from tests.services.processes import LOOPBACK, Process, free_port, listens, wait_until
+from tests.services.processes import LOOPBACK, Process, Service, free_port, listens, wait_until
 
 INSTALL = "python -m tests.services install"
 
@@ -97,7 +97,7 @@ class Kafka:
         wait_until(led, f"{topic} has {count} partitions with a leader")
 
 
-class KafkaBroker(Kafka):
+class KafkaBroker(Kafka, Service):
     """A broker of your own: `stop`, `kill`, `freeze`, `thaw` and `restart` it; its topics outlive a restart."""
 
     def __init__(
@@ -159,22 +159,6 @@ class KafkaBroker(Kafka):
             return bool(self.admin.list_topics(timeout=5).brokers)
         except KafkaException:
             return False
-
-    def stop(self) -> None:
-        self.process.stop()
-
-    def kill(self) -> None:
-        self.process.kill()
-
-    def freeze(self) -> None:
-        self.process.freeze()
-
-    def thaw(self) -> None:
-        self.process.thaw()
-
-    def restart(self) -> None:
-        self.stop()
-        self.start()
 
 
 @contextmanager

@@ -95,6 +95,32 @@ class Process:
         self._running.wait()
 
 
+class Service:
+    """What is done to a server as a whole: by its `process`, and by how it is started."""
+
+    process: Process
+
+    def start(self) -> None:
+        raise NotImplementedError
+
+    def stop(self) -> None:
+        self.process.stop()
+
+    def kill(self) -> None:
+        self.process.kill()
+
+    def freeze(self) -> None:
+        self.process.freeze()
+
+    def thaw(self) -> None:
+        self.process.thaw()
+
+    def restart(self) -> None:
+        """Stop and start: what it keeps on disk is there afterwards."""
+        self.stop()
+        self.start()
+
+
 def _die_with_the_parent() -> None:
     """In the child, before the command: the kernel kills it when the thread that started it ends."""
     LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)

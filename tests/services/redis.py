@@ -11,7 +11,7 @@ from pathlib import Path
 
 import redis
 
-from tests.services.processes import LOOPBACK, Process, ServiceFailed, free_port, wait_until
+from tests.services.processes import LOOPBACK, Process, Service, ServiceFailed, free_port, wait_until
 
 SLOTS = 16384
 SENTINEL_NAME = "featureflow"
@@ -27,7 +27,7 @@ def missing() -> str | None:
     return None if program() else "redis-server is not on the PATH: apt-get install redis-server"
 
 
-class RedisServer:
+class RedisServer(Service):
     """One redis-server on a loopback port; `stop`, `kill`, `freeze`, `thaw` and `restart` it as you like.
 
     `persistent` writes an append-only file and syncs every write, so that a restart loses nothing; without it
@@ -100,23 +100,6 @@ class RedisServer:
                 return bool(client.ping())
         except redis.RedisError:
             return False
-
-    def stop(self) -> None:
-        self.process.stop()
-
-    def kill(self) -> None:
-        self.process.kill()
-
-    def freeze(self) -> None:
-        self.process.freeze()
-
-    def thaw(self) -> None:
-        self.process.thaw()
-
-    def restart(self) -> None:
-        """Stop and start: empty afterwards, unless it is persistent."""
-        self.stop()
-        self.start()
 
 
 @contextmanager

@@ -13,6 +13,7 @@ import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -240,7 +241,8 @@ class Misfortunes:
         victim = chance.choice(self.workers)
         victim.send(signal.SIGSTOP)
         try:
-            wait_until(self._is_committed, "the others have taken over", 120)
+            taken_over = partial(is_committed, self.project, self.kafka, self.topic)
+            wait_until(taken_over, "the others have taken over", 120)
         finally:
             victim.send(signal.SIGCONT)
 
@@ -251,10 +253,11 @@ class Misfortunes:
         """A restart without persistence: all states and markers are gone."""
         self.redis.restart()
 
-    def _is_committed(self) -> bool:
-        ends = self.project.log("user_events").snapshot().ends
-        marks = watermarks(self.kafka, self.topic)
-        return all(ends.get(partition, 0) >= end for partition, end in marks.items())
+
+def is_committed(project: Project, kafka: Kafka, topic: str) -> bool:
+    """Whether the offline log has come to the end of every partition."""
+    ends = project.log("user_events").snapshot().ends
+    return all(ends.get(partition, 0) >= end for partition, end in watermarks(kafka, topic).items())
 
 
 def partitions(kafka: Kafka, topic: str) -> list[int]:

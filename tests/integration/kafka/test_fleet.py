@@ -11,8 +11,7 @@ from pathlib import Path
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from featureflow_cli.evaluate.project import Project
-from tests.integration.kafka.crash_law import check, featureflow, messages, produce, shop, watermarks
+from tests.integration.kafka.crash_law import check, featureflow, is_committed, messages, produce, shop
 from tests.services.kafka import Kafka
 from tests.services.processes import free_port, wait_until
 
@@ -50,11 +49,6 @@ def is_alive(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except FileNotFoundError:
         return False
-
-
-def is_committed(project: Project, kafka: Kafka, topic: str) -> bool:
-    ends = project.log("user_events").snapshot().ends
-    return all(ends.get(partition, 0) >= end for partition, end in watermarks(kafka, topic).items())
 
 
 def scraped(port: int, name: str) -> float:

@@ -9,8 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from featureflow_cli.compute.selecting import select
 from featureflow_cli.errors import FeatureflowError, StoreUnavailable
+from featureflow_cli.evaluate.project import Project
 from featureflow_cli.evaluate.tables import listed
+from featureflow_cli.evaluate.vector import Reader, Serving
 from featureflow_cli.offline.compaction import MANY
 from featureflow_cli.offline.letters import DeadLetters
 from featureflow_cli.stream.progress import Progress
@@ -85,6 +88,47 @@ def test_a_deleted_online_store_is_rebuilt_from_the_log_alone(tmp_path: Path) ->
     report = drained(tmp_path)
     assert (report.sources[0].read, set(report.sources[0].bootstrapped)) == (0, set(project.repo.views))
     assert states(opened(tmp_path)) == before
+
+
+def test_no_reader_meets_states_that_are_built_again_half_done(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Applied before there were events, so that the builds' floor is empty: all of it would be replayed."""
+    monkeypatch.setattr("featureflow_cli.stream.ground.REPLAYED_ROWS", 20)
+    write_repo(tmp_path)
+    drained(tmp_path)
+    put(tmp_path, "1", events(17, 300))
+    drained(tmp_path)
+    cached = opened(tmp_path)
+    serving = cached.serving()  # as a server knows them that has not looked since
+    right = newest_seen(cached, serving)
+    cached.online.close()
+    for left in tmp_path.glob("online.db*"):
+        left.unlink()
+    answers = []
+
+    def read(_: list[Progress]) -> None:
+        for known in (serving, None):
+            reader = opened(tmp_path)
+            answers.append(newest_seen(reader, known or reader.serving()))
+            reader.online.close()
+
+    project = opened(tmp_path)
+    read([])
+    run(project, once=True, stop=threading.Event(), show=read)
+    project.online.close()
+    assert set(answers) == {None, right}
+    assert (answers[0], answers[-1]) == (None, right)
+
+
+def newest_seen(project: Project, serving: Serving) -> int | None:
+    """When a user's newest event was, by the answer to a reader; None where it is told that the state is not there."""
+    try:
+        reader = Reader(project.online, select(project.repo, ["history:items"]), serving)
+        (vector,) = reader.read([{"user_id": 3}], project.clock())
+    except StoreUnavailable:
+        return None
+    return vector.as_of_us - vector.age_us["history"]
 
 
 def test_a_new_and_a_changed_view_are_bootstrapped_and_flip(tmp_path: Path) -> None:

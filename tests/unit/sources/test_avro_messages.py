@@ -2,7 +2,6 @@
 
 import json
 import math
-import random
 import struct
 from collections.abc import Iterator
 from datetime import UTC, date, datetime
@@ -23,6 +22,7 @@ from featureflow_cli.sources.schema_registry import SchemaRegistry
 from featureflow_cli.sources.schemas import NoSchema, Written
 from featureflow_cli.spec.models import SchemaRegistryConfig
 from tests.services.schemas import SchemaServer, schema_server
+from tests.unit.sources.mutilated import mutilated
 
 DECIMAL = {"type": "bytes", "logicalType": "decimal", "precision": 18, "scale": 2}
 EVENT = {
@@ -120,15 +120,9 @@ def test_what_cannot_be_read_is_a_letter_and_keeps_its_time_and_the_others_their
 
 
 def test_mutilated_messages_are_letters_or_other_events_and_never_an_error() -> None:
-    dice, good = random.Random(5), message(VALUE)
-    mutilated = []
-    for _ in range(2_000):
-        some = bytearray(good)
-        for _ in range(dice.choice([1, 1, 4])):
-            some[dice.randrange(5, len(some))] = dice.randrange(256)
-        mutilated.append(bytes(some[: dice.choice([len(some), dice.randrange(len(some))])]))
-    found = as_json(batch(*mutilated), AVRO)
-    assert len(found.content) + found.letters.num_rows == len(mutilated)
+    messages = mutilated(message(VALUE))
+    found = as_json(batch(*messages), AVRO)
+    assert len(found.content) + found.letters.num_rows == len(messages)
     assert found.content
     assert found.letters.num_rows > 500
 

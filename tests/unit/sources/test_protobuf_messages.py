@@ -2,7 +2,6 @@
 
 import json
 import math
-import random
 from base64 import b64encode
 from collections.abc import Iterator
 from typing import Any
@@ -24,6 +23,7 @@ from featureflow_cli.sources.schemas import NoSchema, Written
 from featureflow_cli.spec.models import SchemaRegistryConfig
 from tests.services.protos import compiled
 from tests.services.schemas import SchemaServer, schema_server
+from tests.unit.sources.mutilated import mutilated
 
 MONEY = """
 syntax = "proto3";
@@ -247,15 +247,9 @@ def test_what_cannot_be_read_is_a_letter() -> None:
 
 
 def test_mutilated_messages_are_letters_or_other_events_and_never_an_error() -> None:
-    dice, good = random.Random(5), message(full())
-    mutilated = []
-    for _ in range(2_000):
-        some = bytearray(good)
-        for _ in range(dice.choice([1, 1, 4])):
-            some[dice.randrange(5, len(some))] = dice.randrange(256)
-        mutilated.append(bytes(some[: dice.choice([len(some), dice.randrange(len(some))])]))
-    found = as_json(batch(*mutilated), PROTOBUF)
-    assert len(found.content) + found.letters.num_rows == len(mutilated)
+    messages = mutilated(message(full()))
+    found = as_json(batch(*messages), PROTOBUF)
+    assert len(found.content) + found.letters.num_rows == len(messages)
     assert found.content
     assert found.letters.num_rows > 500
     assert all(json.loads(text) is not None for text in found.content)

@@ -1,0 +1,314 @@
+"""Connections to Redis that are lost, and who hears of it: restarts, failovers, moved slots, lost nodes."""
+
+import threading
+from collections.abc import Callable, Iterator
+
+import pytest
+from redis.crc import key_slot
+
+from featureflow_cli.errors import StoreUnavailable
+from featureflow_cli.online.redis import RedisStore
+from featureflow_cli.online.store import Write
+from tests.integration.redis_stores import opened, version, write
+from tests.services.processes import wait_until
+from tests.services.redis import RedisCluster, RedisServer, redis_cluster, redis_sentinel, redis_server
+
+pytestmark = pytest.mark.service("redis")
+
+
+@pytest.fixture
+def server() -> Iterator[RedisServer]:
+    """A server that a test may stop, freeze and set up."""
+    with redis_server() as running:
+        yield running
+
+
+# ---- lost connections
+
+
+def test_a_restart_without_persistence_is_heard_of_once_and_leaves_no_marker(server: RedisServer) -> None:
+    store = opened(server.url)
+    write(store, "1")
+    store.mark(0, "f.1", {0: 1})
+    server.stop()
+    with pytest.raises(StoreUnavailable, match="does not answer") as raised:
+        store.ping()
+    assert raised.value.exit_code == 4
+    server.start()
+    assert store.marker(0, "f.1") is None
+    assert version(store, "1") is None
+    write(store, "1")
+    store.close()
+
+
+def test_a_restart_that_nobody_met_is_heard_of_before_anything_is_marked(server: RedisServer) -> None:
+    """The server is back before the next call: that must not go on, as if nothing had happened."""
+    store = opened(server.url)
+    write(store, "1")
+    server.restart()
+    with pytest.raises(StoreUnavailable):
+        store.mark(0, "f.1", {0: 1})
+    assert store.marker(0, "f.1") is None
+    store.close()
+
+
+@pytest.mark.parametrize("next_call", ["write", "mark", "marker", "ping", "shards"])
+def test_a_writer_hears_of_a_loss_that_a_reader_met(server: RedisServer, next_call: str) -> None:
+    """All connections die together: the writer's next call is refused, though its server is there again."""
+    store = opened(server.url)
+    write(store, "1")
+
+    def read() -> None:
+        with pytest.raises(StoreUnavailable):
+            store.read("user", ["1"], ["f.1"])
+
+    server.restart()
+    reader = threading.Thread(target=read)
+    reader.start()
+    reader.join()
+    calls: dict[str, Callable[[], object]] = {
+        "write": lambda: write(store, "1"),
+        "mark": lambda: store.mark(0, "f.1", {0: 1}),
+        "marker": lambda: store.marker(0, "f.1"),
+        "ping": store.ping,
+        "shards": lambda: store.shards,
+    }
+    with pytest.raises(StoreUnavailable, match="connection to Redis was lost"):
+        calls[next_call]()
+    assert version(store, "1") is None
+    assert store.marker(0, "f.1") is None
+    calls[next_call]()
+    store.close()
+
+
+def quiet(store: RedisStore) -> bool:
+    """Whether nobody used its connections for so long that they are looked at before the next use."""
+    generation = store._link._generation
+    return generation is not None and generation.is_quiet
+
+
+def test_a_reader_does_not_notice_a_restart_while_it_was_quiet(server: RedisServer) -> None:
+    """What hung up while nobody asked is replaced before it is used; a server looks at markers, too."""
+    store = opened(server.url)
+    assert version(store, "1") is None
+    assert store.marker(0, "f.1") is None
+    server.restart()
+    wait_until(lambda: quiet(store), "it is quiet")
+    assert store.marker(0, "f.1") is None
+    assert version(store, "1") is None
+    store.close()
+
+
+@pytest.mark.parametrize("next_call", ["ping", "mark"])
+def test_who_took_up_and_wrote_nothing_yet_hears_of_it_all_the_same(
+    server: RedisServer, next_call: str
+) -> None:
+    """What it knows of markers is of the server that was: another look at them does not make up for that."""
+    store = opened(server.url)
+    assert store.marker(0, "f.1") is None
+    server.restart()
+    wait_until(lambda: quiet(store), "it is quiet")
+    assert store.marker(0, "g.1") is None
+    with pytest.raises(StoreUnavailable, match="connection to Redis was lost"):
+        store.ping() if next_call == "ping" else store.mark(0, "f.1", {0: 1})
+    assert store.marker(0, "f.1") is None
+    store.mark(0, "f.1", {0: 1})
+    store.close()
+
+
+def test_a_hung_server_is_given_up_in_time(server: RedisServer) -> None:
+    store = opened(server.url, timeout="200ms")
+    write(store, "1")
+    server.freeze()
+    with pytest.raises(StoreUnavailable, match="in time"):
+        store.read("user", ["1"], ["f.1"])
+    server.thaw()
+    assert version(store, "1") is not None
+    store.close()
+
+
+def test_nothing_is_repeated_after_an_answer_was_lost(server: RedisServer) -> None:
+    """The frozen server gets the write, and does it when it wakes up: once, and the writer does not know."""
+    store = opened(server.url, timeout="200ms")
+    first = write(store, "1")
+    server.freeze()
+    late = Write("1", first, b"12345678", {"f.1": b"late"}, {"f.1": 0}, None)
+    with pytest.raises(StoreUnavailable):
+        store.write("user", [late])
+    server.thaw()
+    wait_until(lambda: version(store, "1") == b"12345678", "the write comes late")
+    assert store.write("user", [late]) == [False]
+    store.close()
+
+
+def test_lost_functions_are_loaded_again(server: RedisServer) -> None:
+    store = opened(server.url)
+    before = write(store, "1")
+    with server.client() as client:
+        client.function_flush()
+    with pytest.raises(StoreUnavailable, match="functions of FeatureFlow are not"):
+        write(store, "2")
+    write(store, "1", before)
+    store.close()
+
+
+def test_a_failover_is_a_loss_and_what_was_replicated_is_found_at_the_new_master() -> None:
+    with redis_sentinel() as set_up:
+        store = opened(f"redis+sentinel://127.0.0.1:{set_up.sentinel.port}/{set_up.name}/0", timeout="1s")
+        before = write(store, "1")
+        store.mark(0, "f.1", {0: 7})
+        with set_up.master.client() as client:
+            assert client.wait(1, 5_000) == 1
+        set_up.master.kill()
+        with pytest.raises(StoreUnavailable):
+            store.ping()
+        wait_until(lambda: set_up.current() == set_up.replica.port, "the replica is promoted")
+        wait_until(lambda: _answers(store), "the new master answers")
+        assert store.marker(0, "f.1") == {0: 7}
+        write(store, "1", before)
+        store.close()
+
+
+def test_a_replica_that_the_sentinels_name_is_not_read_and_they_are_asked_again() -> None:
+    with redis_sentinel() as set_up:
+        store = opened(f"redis+sentinel://127.0.0.1:{set_up.sentinel.port}/{set_up.name}/0", timeout="1s")
+        with set_up.master.client() as client, set_up.sentinel.client() as sentinel:
+            sentinel.execute_command("SENTINEL REMOVE", set_up.name)
+            sentinel.execute_command("SENTINEL MONITOR", set_up.name, "127.0.0.1", set_up.replica.port, 1)
+            with pytest.raises(StoreUnavailable, match="a replica now"):
+                store.read("user", ["1"], ["f.1"])
+            sentinel.execute_command("SENTINEL REMOVE", set_up.name)
+            sentinel.execute_command("SENTINEL MONITOR", set_up.name, "127.0.0.1", set_up.master.port, 1)
+            assert client.ping()
+            write(store, "1")
+        store.close()
+
+
+def test_unknown_or_absent_sentinels_are_told() -> None:
+    with redis_sentinel() as set_up:
+        place = f"redis+sentinel://127.0.0.1:{set_up.sentinel.port}"
+        with pytest.raises(StoreUnavailable, match="know no master 'other'"):
+            opened(f"{place}/other").ping()
+        set_up.sentinel.kill()
+        with pytest.raises(StoreUnavailable, match=r"sentinel 127\.0\.0\.1"):
+            opened(f"{place}/{set_up.name}").ping()
+
+
+def _answers(store: RedisStore) -> bool:
+    try:
+        store.ping()
+    except StoreUnavailable:
+        return False
+    return True
+
+
+def test_a_replica_is_not_written(server: RedisServer) -> None:
+    store = opened(server.url)
+    write(store, "1")
+    with server.client() as client:
+        client.replicaof("127.0.0.1", server.port + 1)
+        with pytest.raises(StoreUnavailable, match="replica"):
+            store.mark(0, "f.1", {0: 1})
+        client.replicaof("NO", "ONE")
+    write(store, "2")
+    store.close()
+
+
+# ---- the cluster
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[RedisCluster]:
+    with redis_cluster() as running:
+        yield running
+
+
+def test_every_shard_has_its_marker_on_its_own_node(cluster: RedisCluster) -> None:
+    store = opened(cluster.url, cluster=True)
+    assert store.shards == 3
+    for shard in range(3):
+        store.mark(shard, "f.1", {0: shard})
+    for shard, node in enumerate(cluster.nodes):
+        with node.client() as client:
+            (key,) = client.keys("ff:shop::marker:*")
+            assert client.hgetall(key) == {b".": b"", b"0": b"%d" % shard}
+    store.teardown()
+    store.close()
+
+
+def test_shards_hold_the_hashes_that_they_are_said_to(cluster: RedisCluster) -> None:
+    store = opened(cluster.url, cluster=True)
+    ids = [f"{number}" for number in range(300)]
+    for id in ids:
+        write(store, id)
+    for shard, node in enumerate(cluster.nodes):
+        with node.client() as client:
+            there = {key.decode().rpartition(":")[2] for key in client.keys("ff:shop:user:*")}
+        assert there == {id for id in ids if store.shard_of("user", id) == shard}
+        assert len(there) > 50
+    store.teardown()
+    store.close()
+
+
+def test_moved_slots_are_a_loss_and_the_new_shards_have_no_markers(cluster: RedisCluster) -> None:
+    """Some slots go over to the second node with their keys: two shards are others now, the third is the same."""
+    store = opened(cluster.url, cluster=True)
+    ids = [f"{number}" for number in range(100)]
+    versions = {id: write(store, id) for id in ids}
+    for shard in range(3):
+        store.mark(shard, "f.1", {0: 5})
+    slots = {0, *(key_slot(b"ff:shop:user:" + id.encode()) for id in ids if store.shard_of("user", id) == 0)}
+    moved_slots(cluster, slots, source=0, target=1)
+    with pytest.raises(StoreUnavailable, match="moved"):
+        for id in ids:
+            versions[id] = write(store, id, versions[id])
+    assert [store.marker(shard, "f.1") for shard in range(store.shards)] == [None, None, {0: 5}]
+    assert store.count("user", "f.1") == 100
+    moved_slots(cluster, slots, source=1, target=0)
+    with pytest.raises(StoreUnavailable):
+        for id in ids:
+            write(store, id, version(store, id))
+    store.drop("f.1")
+    assert [store.marker(shard, "f.1") for shard in range(store.shards)] == [None] * 3
+    store.close()
+
+
+def moved_slots(cluster: RedisCluster, slots: set[int], source: int, target: int) -> None:
+    """Move them as `redis-cli --cluster reshard` does."""
+    clients = [node.client() for node in cluster.nodes]
+    ids = [client.execute_command("CLUSTER MYID") for client in clients]
+    for slot in slots:
+        clients[target].execute_command("CLUSTER SETSLOT", slot, "IMPORTING", ids[source])
+        clients[source].execute_command("CLUSTER SETSLOT", slot, "MIGRATING", ids[target])
+        keys = clients[source].execute_command("CLUSTER GETKEYSINSLOT", slot, 100)
+        if keys:
+            port = cluster.nodes[target].port
+            clients[source].execute_command("MIGRATE", "127.0.0.1", port, "", 0, 5_000, "KEYS", *keys)
+        for client in (clients[target], clients[source], *clients):
+            client.execute_command("CLUSTER SETSLOT", slot, "NODE", ids[target])
+    for client in clients:
+        client.close()
+
+
+def test_a_lost_node_is_told_and_the_others_wait_for_it(cluster: RedisCluster) -> None:
+    store = opened(cluster.url, cluster=True, timeout="500ms")
+    ids = [f"{number}" for number in range(50)]
+    for id in ids:
+        write(store, id)
+    cluster.nodes[2].stop()
+    with pytest.raises(StoreUnavailable):
+        store.read("user", ids, ["f.1"])
+    cluster.nodes[2].start()
+    wait_until(lambda: _reads(store, ids), "the cluster is whole again")
+    kept = [held.version is not None for held in store.read("user", ids, ["f.1"])]
+    assert kept == [store.shard_of("user", id) != 2 for id in ids]
+    store.teardown()
+    store.close()
+
+
+def _reads(store: RedisStore, ids: list[str]) -> bool:
+    try:
+        store.read("user", ids, ["f.1"])
+    except StoreUnavailable:
+        return False
+    return True
