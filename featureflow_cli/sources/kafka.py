@@ -5,7 +5,9 @@ by itself. Every KafkaException goes through `explained`, which leaves no secret
 """
 
 import logging
+import threading
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any, TypeVar
 
 from confluent_kafka import KafkaError, KafkaException, libversion
@@ -21,6 +23,9 @@ C = TypeVar("C")
 LOGGER = logging.getLogger("featureflow.kafka")
 """What librdkafka has to say: silent, unless the application sets up logging."""
 LOGGER.addHandler(logging.NullHandler())
+LOG = logging.getLogger("featureflow.sources")
+CLOSE_S = 10.0
+"""How long a consumer may take to leave."""
 
 METADATA_REFRESH_MS = 5_000
 """How soon new partitions of a topic are noticed."""
@@ -92,6 +97,23 @@ def opened(kind: Callable[..., C], kafka: KafkaStream, config: Config, **callbac
     except (TypeError, ValueError) as err:  # a property that only a program can set, such as `stats_cb`
         text = without_secrets(str(err), kafka, config)
         raise DefinitionError([Problem(_place(kafka, "config"), f"Kafka's client: {text}")]) from None
+
+
+def close(consumer: Any) -> None:
+    """Leave the group; who has not left after CLOSE_S is left behind, and goes with the process.
+
+    librdkafka waits for as long as a broker that took a commit does not answer it, and hears no signal meanwhile.
+    """
+
+    def leave() -> None:
+        with suppress(KafkaException):
+            consumer.close()
+
+    leaving = threading.Thread(target=leave, name="kafka-close", daemon=True)
+    leaving.start()
+    leaving.join(CLOSE_S)
+    if leaving.is_alive():
+        LOG.warning("Kafka did not let a consumer leave within %g s: it is left behind", CLOSE_S)
 
 
 def explained(error: KafkaError | KafkaException, kafka: KafkaStream, config: Config) -> FeatureflowError:

@@ -26,7 +26,15 @@ from confluent_kafka.admin import (
 )
 
 from featureflow_cli.plan.topics import RECEIVED, Topic
-from featureflow_cli.sources.kafka import Config, Trouble, client_config, explained, missing_topic, opened
+from featureflow_cli.sources.kafka import (
+    Config,
+    Trouble,
+    client_config,
+    close,
+    explained,
+    missing_topic,
+    opened,
+)
 from featureflow_cli.spec.models import KafkaStream
 from featureflow_cli.times import MILLISECOND_US
 
@@ -120,7 +128,7 @@ class Admin:
         except KafkaException:
             return {}
         finally:
-            consumer.close()
+            close(consumer)
         return {place.partition: place.offset for place in found if place.offset >= 0}
 
     def _found(self, names: Iterable[str]) -> dict[str, tuple[str, int]]:

@@ -18,7 +18,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Topic
 from featureflow_cli.errors import FeatureflowError
 from featureflow_cli.sources.arrays import Ints
 from featureflow_cli.sources.batches import RawBatch
-from featureflow_cli.sources.kafka import Config, Trouble, explained, opened
+from featureflow_cli.sources.kafka import Config, Trouble, close, explained, opened
 from featureflow_cli.spec.models import KafkaStream
 
 ANSWER_S = 5.0
@@ -104,10 +104,9 @@ class GroupConsumer:
                 self._client.commit(offsets=offsets, asynchronous=True)
 
     def close(self) -> None:
-        """Leave the group at once; nobody is told of partitions any more."""
+        """Leave the group, soon (`kafka.close`); nobody is told of partitions any more."""
         self._on_revoke = lambda _: None
-        with suppress(KafkaException):
-            self._client.close()
+        close(self._client)
 
     # ---- where it reads
 

@@ -1,6 +1,7 @@
 """The intake of a Kafka topic, against a real broker."""
 
 import random
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 
@@ -368,6 +369,23 @@ def test_a_member_that_was_away_for_too_long_comes_back(kafka: Kafka) -> None:
         sleeper.until(
             lambda: sleeper.seen.get(sleeper.intake.partitions()[0], [])[-1:] == [b"11"], "it reads"
         )
+
+
+@pytest.mark.service("kafka")
+def test_a_broker_that_leaves_a_commit_unanswered_holds_nobody_up_who_leaves(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("featureflow_cli.sources.kafka.CLOSE_S", 1.0)
+    with kafka_broker() as broker:
+        topic = broker.topic(1)
+        produce(broker, topic, 0, numbered(0, 3))
+        with reading(broker, topic) as reader:
+            reader.drain()
+            broker.freeze()
+            reader.intake.report(reader.positions)
+            started_s = time.monotonic()
+        assert time.monotonic() - started_s < 5
+    assert "left behind" in caplog.text
 
 
 def tried(reader: Reader) -> bool:
