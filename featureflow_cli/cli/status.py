@@ -31,7 +31,8 @@ def status(
     drift = project.drift()
     found_sources, found_views = standing.sources(project), standing.views(project)
     topics = standing.topics(project)
-    lags = standing.view_lags(topics)
+    lags = standing.view_lags(project, topics)
+    up_to_date = {view.name: view.is_up_to_date(lags) for view in found_views}
     if as_json:
         show_json(
             {
@@ -52,7 +53,10 @@ def status(
                     }
                     for source in found_sources
                 ],
-                "views": [{**asdict(view), "lag": lags.get(view.name)} for view in found_views],
+                "views": [
+                    {**asdict(view), "lag": lags.get(view.name), "up_to_date": up_to_date[view.name]}
+                    for view in found_views
+                ],
                 "online_bytes": project.online.bytes_held(),
             }
         )
@@ -93,8 +97,8 @@ def status(
                     view.name,
                     view.status,
                     view.entities,
-                    *(lags.get(view.name) for _ in lag),
-                    view.is_up_to_date and not lags.get(view.name),
+                    *(_known(lags[view.name], "?") if view.name in lags else None for _ in lag),
+                    _known(up_to_date[view.name], "unknown"),
                 )
                 for view in found_views
             ],
@@ -107,8 +111,12 @@ def status(
     for name, topic in topics.items():
         for line in _topic_talk(name, topic):
             say(line)
-    if not all(view.is_up_to_date and not lags.get(view.name) for view in found_views):
+    if False in up_to_date.values():
         say("Run: featureflow stream --once")
+
+
+def _known(value: int | None, otherwise: str) -> int | str:
+    return otherwise if value is None else value
 
 
 def _topic_rows(topic: "TopicLag | StoreUnavailable") -> list[tuple[object, ...]]:

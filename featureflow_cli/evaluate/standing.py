@@ -42,9 +42,12 @@ class ViewStanding:
     behind: int
     field: str
 
-    @property
-    def is_up_to_date(self) -> bool:
-        return self.status == "serving" and self.behind == 0
+    def is_up_to_date(self, lags: Mapping[str, int | None]) -> bool | None:
+        """By its log, and by its topic if it has one (`view_lags`); None where only the latter is not known."""
+        if self.status != "serving" or self.behind:
+            return False
+        lag = lags.get(self.name, 0)
+        return None if lag is None else lag == 0
 
 
 def topics(project: Project) -> dict[str, TopicLag | StoreUnavailable]:
@@ -52,14 +55,14 @@ def topics(project: Project) -> dict[str, TopicLag | StoreUnavailable]:
     return {name: _topic(project, project.repo.sources[name]) for name in streamed(project, project.repo)}
 
 
-def view_lags(found: Mapping[str, TopicLag | StoreUnavailable]) -> dict[str, int]:
-    """Per view the events of its topic that its online states are not known to hold, where that is known."""
-    return {
-        view: topic.view_lag(view)
-        for topic in found.values()
-        if isinstance(topic, TopicLag)
-        for view in {name for part in topic.partitions for name in part.views}
-    }
+def view_lags(project: Project, found: Mapping[str, TopicLag | StoreUnavailable]) -> dict[str, int | None]:
+    """Per view of those topics the events that its online states are not known to hold; None: brokers are away."""
+    lags: dict[str, int | None] = {}
+    for name, view in project.repo.views.items():
+        topic = found.get(view.source.name)
+        if topic is not None:
+            lags[name] = topic.view_lag(name) if isinstance(topic, TopicLag) else None
+    return lags
 
 
 def sources(project: Project) -> list[SourceStanding]:
