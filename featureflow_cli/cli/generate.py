@@ -149,7 +149,7 @@ def _to_kafka(
     try:
         made = sending.generate(
             scale,
-            Sender(kafka, project.environ),
+            Sender(kafka, project.environ, stop.is_set),
             key=key,
             rate=rate,
             live=live,

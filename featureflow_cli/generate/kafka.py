@@ -9,10 +9,10 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from featureflow_cli.errors import NotFound, UsageError, did_you_mean
+from featureflow_cli.errors import NotFound, StoreUnavailable, UsageError, did_you_mean
 from featureflow_cli.generate.files import count_late, events_table, json_objects
 from featureflow_cli.generate.shop import Events, Scale, delays, deliveries, simulate
-from featureflow_cli.times import MINUTE_US, SECOND_US, Clock
+from featureflow_cli.times import MINUTE_US, SECOND_US, Clock, format_timestamp
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -100,7 +100,8 @@ def generate(
     """Simulate a shop and send its deliveries; `show` hears how many of how many were sent so far.
 
     `key` names the field that decides the partition; None: any will do. Set `stop` and it sends no more.
-    UsageError for a key that events do not have, and for `live` without a rate.
+    UsageError for a key that events do not have, and for `live` without a rate; StoreUnavailable where Kafka does
+    not take what was sent.
     """
     import numpy as np
 
@@ -122,14 +123,17 @@ def generate(
         table = _at(table, times_us)
     started = time.monotonic()
     sent = 0
-    for start, end in _turns(len(order), rate, stop):
-        rows = table.take(order[start:end])
-        values = json_objects(rows).cast("binary").to_pylist()
-        keys = None if key is None else rows[key].cast("string").cast("binary").to_pylist()
-        sender.send(values, keys)
-        sent = end
-        show(sent, len(order))
-    sender.flush()
+    try:
+        for start, end in _turns(len(order), rate, stop):
+            rows = table.take(order[start:end])
+            values = json_objects(rows).cast("binary").to_pylist()
+            keys = None if key is None else rows[key].cast("string").cast("binary").to_pylist()
+            sender.send(values, keys)
+            sent = end
+            show(sent, len(order))
+        sender.flush()
+    except StoreUnavailable as err:
+        raise StoreUnavailable(err.what, hint=_again(scale)) from None
     return Sent(
         events=events,
         sent=sent,
@@ -150,6 +154,15 @@ def live_times(order: "Ints", delay_us: "Ints", started_us: int, rate: float) ->
     turn[order[::-1]] = np.arange(len(order))[::-1]  # of two deliveries, the first
     late_us = np.where(delay_us >= MINUTE_US, delay_us, 0)
     return started_us + (turn * (SECOND_US / rate)).astype(np.int64) - late_us
+
+
+def _again(scale: Scale) -> str:
+    """What to do where Kafka did not take all of it."""
+    same = f"--seed {scale.seed} --end {format_timestamp(scale.end_us)}"
+    return (
+        f"once Kafka is back, run it again with {same}: it sends the same events with the same ids, and"
+        " `event_id` drops those that have arrived (within `dedupe_within`)"
+    )
 
 
 def _turns(count: int, rate: float | None, stop: Stop) -> Iterator[tuple[int, int]]:

@@ -4,12 +4,14 @@ The producer is idempotent: what librdkafka repeats arrives once, in order. Noth
 `flush` has returned; where Kafka does not take it in time, that is a StoreUnavailable.
 """
 
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
+from featureflow_cli.errors import StoreUnavailable
 from featureflow_cli.sources.kafka import Config, client_config, explained, opened
 from featureflow_cli.spec.models import KafkaStream
 from featureflow_cli.times import format_timestamp
@@ -17,8 +19,10 @@ from featureflow_cli.times import format_timestamp
 if TYPE_CHECKING:
     import pyarrow as pa
 
-DELIVERY_MS = 30_000
-"""How long Kafka has to take a message, however often it is sent."""
+SENDING_MS, TELLING_MS = 5 * 60_000, 30_000
+"""How long Kafka has to take an event that is generated, and a letter, however often it is sent."""
+STOPPED_S = 10.0
+"""How long Kafka has to take what was sent once somebody said stop."""
 QUEUED_MESSAGES = 400_000
 """How many wait in memory at most: then `send` waits."""
 _PRODUCING: Config = {
@@ -29,27 +33,33 @@ _PRODUCING: Config = {
     "partitioner": "murmur2_random",  # a key goes where the producers of the JVM would send it
     "queue.buffering.max.messages": 2 * QUEUED_MESSAGES,
     "queue.buffering.max.kbytes": 2_147_483_647,  # they are counted, not weighed
-    "delivery.timeout.ms": DELIVERY_MS,
     "delivery.report.only.error": True,
     "topic.metadata.propagation.max.ms": 10_000,  # then a topic is taken to be missing, before messages time out
 }
 
 
 class Sender:
-    """Sends messages to the topic of `kafka`, those of a key in order."""
+    """Sends messages to the topic of `kafka`, those of a key in order.
 
-    def __init__(self, kafka: KafkaStream, environ: Mapping[str, str]) -> None:
+    A broker that pauses is waited for (SENDING_MS); once `stopped` says so, not for long.
+    """
+
+    def __init__(
+        self, kafka: KafkaStream, environ: Mapping[str, str], stopped: Callable[[], bool] = lambda: False
+    ) -> None:
+        self._sent = 0
+        self._lost = 0
         self._kafka = kafka
-        self._config: Config = {**_PRODUCING, **client_config(kafka, environ)}
+        self._stopped = stopped
+        delivery: Config = {"delivery.timeout.ms": SENDING_MS}
+        self._config: Config = {**_PRODUCING, **delivery, **client_config(kafka, environ)}
         self._producer = opened(Producer, kafka, self._config)
         self._failed: KafkaError | None = None
 
     def send(self, values: Sequence[bytes], keys: Sequence[bytes | None] | None = None) -> None:
         """Queues them; waits where too many are on their way. At most QUEUED_MESSAGES at once."""
         assert len(values) <= QUEUED_MESSAGES
-        while len(self._producer) > QUEUED_MESSAGES:
-            self._producer.poll(0.01)
-            self._check()
+        self._wait(QUEUED_MESSAGES)
         messages: list[dict[str, Any]]
         if keys is None:
             messages = [{"value": value} for value in values]
@@ -59,6 +69,7 @@ class Sender:
             queued = self._producer.produce_batch(self._kafka.topic, messages, on_delivery=self._note)
         except KafkaException as err:
             raise explained(err, self._kafka, self._config) from None
+        self._sent += queued
         if queued < len(messages):
             error = next(message["_error"] for message in messages if "_error" in message)
             raise explained(error, self._kafka, self._config)
@@ -66,24 +77,38 @@ class Sender:
         self._check()
 
     def flush(self) -> None:
-        """Returns once Kafka has taken all that was sent."""
-        while self._producer.flush(1.0) > 0:
-            self._check()
-        self._check()
+        """Returns once Kafka has taken all that was sent; StoreUnavailable says how much, where it has not."""
+        self._wait(0)
 
     def discard(self) -> None:
         """Drops what waits: nobody waits for it any more."""
         self._producer.purge()
         self._producer.flush(1.0)
 
+    def _wait(self, left: int) -> None:
+        """Until no more than `left` are on their way."""
+        until_s: float | None = None
+        while len(self._producer) > left:
+            self._producer.poll(0.01)
+            if until_s is None and self._stopped():
+                until_s = time.monotonic() + STOPPED_S
+            if until_s is not None and time.monotonic() > until_s:
+                self._failed = self._failed or KafkaError(KafkaError._TIMED_OUT)
+            self._check()
+        self._check()
+
     def _note(self, error: KafkaError | None, _: Message) -> None:
         self._failed = self._failed or error
+        self._lost += 1
 
     def _check(self) -> None:
-        if self._failed is not None:
-            error, self._failed = self._failed, None
-            self.discard()
-            raise explained(error, self._kafka, self._config)
+        if self._failed is None:
+            return
+        error, self._failed = explained(self._failed, self._kafka, self._config), None
+        self.discard()
+        self._failed = None  # what was discarded is lost by our own hand
+        what = f"{error.what} ({self._sent - self._lost:,} of {self._sent:,} messages were acknowledged)"
+        raise StoreUnavailable(what, hint=error.hint)
 
 
 class LetterTopic:
@@ -97,7 +122,10 @@ class LetterTopic:
     def __init__(self, kafka: KafkaStream, environ: Mapping[str, str]) -> None:
         assert kafka.dead_letter_topic is not None
         self._kafka = kafka.model_copy(update={"topic": kafka.dead_letter_topic})
-        settings: Config = {"batch.size": 65_536}  # a refused batch is refused whole
+        settings: Config = {
+            "delivery.timeout.ms": TELLING_MS,
+            "batch.size": 65_536,
+        }  # a refused batch is refused whole
         self._config: Config = {**_PRODUCING, **settings, **client_config(kafka, environ)}
         self._producer: Producer | None = None
         self._failed: dict[int, KafkaError] = {}
@@ -152,7 +180,7 @@ class LetterTopic:
 
     def _flushed(self, producer: Producer) -> dict[int, KafkaError]:
         while producer.flush(1.0) > 0:
-            pass  # each message is delivered or given up within DELIVERY_MS
+            pass  # each message is delivered or given up within TELLING_MS
         failed, self._failed = self._failed, {}
         return failed
 

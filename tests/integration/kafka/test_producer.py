@@ -1,5 +1,6 @@
 """What is sent to a real broker arrives once, in order, or is said not to have arrived."""
 
+import threading
 import uuid
 from pathlib import Path
 
@@ -8,12 +9,14 @@ import pytest
 from confluent_kafka import Consumer, Message
 
 from featureflow_cli.errors import StoreUnavailable
+from featureflow_cli.generate.kafka import generate
+from featureflow_cli.generate.shop import Scale
 from featureflow_cli.offline.letters import DeadLetters
 from featureflow_cli.sources.kafka_producer import LetterTopic, Sender
 from featureflow_cli.sources.letters import BATCH_SCHEMA, address
 from featureflow_cli.spec.models import KafkaStream
 from featureflow_cli.stream.told import Told
-from tests.services.kafka import Kafka
+from tests.services.kafka import Kafka, kafka_broker
 from tests.services.processes import free_port
 
 HASTE = {"delivery.timeout.ms": 1_000, "linger.ms": 5}
@@ -92,6 +95,49 @@ def test_what_cannot_be_delivered_is_an_error_and_not_a_silence(kafka: Kafka):
     told = LetterTopic(away.model_copy(update={"dead_letter_topic": "t"}), {})
     with pytest.raises(StoreUnavailable, match="does not answer"):
         told.append(letters(b"lost"))
+
+
+@pytest.mark.service("kafka")
+def test_a_broker_that_pauses_is_waited_for_and_one_that_stays_away_leaves_no_doubt_how_far_it_got():
+    with kafka_broker() as broker:
+        sender, hasty = (Sender(stream(broker, broker.topic(1), config=config), {}) for config in ({}, HASTE))
+        for each in (sender, hasty):
+            each.send([b"x"] * 100)
+            each.flush()
+        broker.freeze()
+        for each in (sender, hasty):
+            each.send([b"y"] * 50)
+        with pytest.raises(StoreUnavailable, match=r"100 of 150 messages were acknowledged"):
+            hasty.flush()
+        broker.thaw()
+        sender.flush()
+        assert len(consumed(broker, sender._kafka.topic, 150)) == 150
+
+
+@pytest.mark.service("kafka")
+def test_generated_events_that_are_not_taken_say_how_to_send_them_again(monkeypatch: pytest.MonkeyPatch):
+    """Whoever is told to stop meanwhile does not wait for as long as Kafka may take."""
+    monkeypatch.setattr("featureflow_cli.sources.kafka_producer.STOPPED_S", 0.5)
+    scale = Scale(
+        events=100, duplicates=0, users=20, items=5, span_us=3_600_000_000, end_us=1_767_225_600_000_000
+    )
+    stop = threading.Event()
+    told = r"does not answer.* \(100 of 101 messages were acknowledged"
+    with kafka_broker() as broker:
+        sender = Sender(stream(broker, broker.topic(1)), {}, stop.is_set)
+
+        def interrupted(_: int, __: int) -> None:
+            if not stop.is_set():
+                sender.flush()
+                broker.freeze()
+                sender.send([b"y"])
+                stop.set()
+
+        with pytest.raises(StoreUnavailable, match=told) as caught:
+            generate(
+                scale, sender, key=None, rate=None, live=False, clock=lambda: 1, stop=stop, show=interrupted
+            )
+    assert "--seed 42 --end 2026-01-01T00:00:00.000000Z" in caught.value.hint
 
 
 def test_letters_carry_what_came_and_why_it_was_refused(kafka: Kafka):
