@@ -1,6 +1,7 @@
 """The intake of a Kafka topic, against a real broker."""
 
 import random
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -11,6 +12,8 @@ from confluent_kafka import Producer, TopicPartition
 
 from featureflow_cli.errors import FeatureflowError, StoreUnavailable
 from featureflow_cli.sources.batches import RawBatch
+from featureflow_cli.sources.kafka import group_id
+from featureflow_cli.sources.kafka_admin import Admin
 from featureflow_cli.spec.models import KafkaStream
 from featureflow_cli.stream.outside import OffsetGone
 from featureflow_cli.stream.topic_intake import TopicIntake
@@ -386,6 +389,22 @@ def test_a_broker_that_leaves_a_commit_unanswered_holds_nobody_up_who_leaves(
             started_s = time.monotonic()
         assert time.monotonic() - started_s < 5
     assert "left behind" in caplog.text
+
+
+@pytest.mark.service("kafka")
+def test_whoever_leaves_has_its_last_report_taken_first() -> None:
+    with kafka_broker() as broker:
+        topic = broker.topic(1)
+        produce(broker, topic, 0, numbered(0, 3))
+        with reading(broker, topic) as reader:
+            reader.drain()
+            broker.freeze()
+            reader.intake.report(reader.positions)
+            thawing = threading.Timer(0.5, broker.thaw)
+            thawing.start()
+        thawing.join()
+        stream = KafkaStream(topic=topic, bootstrap_servers=broker.bootstrap)
+        assert Admin(stream, {}).committed(group_id("tests", None, f"g-{topic}"), topic, 1) == {0: 3}
 
 
 def tried(reader: Reader) -> bool:
