@@ -10,6 +10,7 @@ from featureflow_cli.cli.output import confirm, is_terminal, say, show, show_jso
 from featureflow_cli.errors import FeatureflowError, UsageError
 
 if TYPE_CHECKING:
+    from featureflow_cli.errors import StoreUnavailable
     from featureflow_cli.plan.steps import Plan
 
 CHANGES_PENDING = 2
@@ -30,14 +31,18 @@ def plan(
 
     Example: featureflow plan --detailed-exitcode
     """
+    from featureflow_cli.evaluate.checkup import redis_trouble
+
     try:
-        made = invocation(ctx).project().plan()
+        project = invocation(ctx).project()
+        made = project.plan()
     except FeatureflowError as err:
         if not detailed_exitcode:
             raise
         say(f"{style('Error:', 'red', sys.stderr)} {err}")
         raise typer.Exit(1) from err
     _render(made, as_json)
+    _warn(redis_trouble(project))
     if not as_json and not made.is_empty:
         say("Run: featureflow apply")
     if detailed_exitcode and not made.is_empty:
@@ -57,12 +62,18 @@ def apply(
     """
     from featureflow_cli.apply.author import author
     from featureflow_cli.apply.execute import execute
+    from featureflow_cli.evaluate.checkup import redis_trouble
     from featureflow_cli.plan.explain import plan_json
+    from featureflow_cli.plan.steps import DropState
 
     project = invocation(ctx).project()
     made = project.plan()
     if not as_json:
         _render(made, as_json=False)
+    trouble = redis_trouble(project)
+    if trouble is not None and any(isinstance(step, DropState) for step in made.steps):
+        raise trouble
+    _warn(trouble)
     if made.is_empty:
         if as_json:
             show_json({"applied_version": made.base_version, **plan_json(made)})
@@ -74,6 +85,12 @@ def apply(
         show_json({"applied_version": applied.version, **plan_json(made)})
     else:
         show(style(f"Applied version {applied.version}.", "green"))
+
+
+def _warn(trouble: "StoreUnavailable | None") -> None:
+    """Of an online store that the plan can do without, but not what comes after it."""
+    if trouble is not None:
+        say(f"{style('warning:', 'yellow', sys.stderr)} the online store cannot be used: {trouble}")
 
 
 def _ask(as_json: bool) -> None:

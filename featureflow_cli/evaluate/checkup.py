@@ -10,7 +10,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Literal
 
-from featureflow_cli.errors import FeatureflowError
+from featureflow_cli.errors import FeatureflowError, StoreUnavailable
 from featureflow_cli.evaluate.project import Project
 from featureflow_cli.evaluate.topics import admin, streamed
 from featureflow_cli.plan.costs import size_text
@@ -41,6 +41,17 @@ def look(project: Project) -> list[Finding]:
         _answer(f"kafka {source}", project, partial(_kafka, source, kafka))
         for source, kafka in topics.items()
     ]
+
+
+def redis_trouble(project: Project) -> StoreUnavailable | None:
+    """Why states could not be kept in Redis now; None where they can, or lie elsewhere."""
+    if project.config.online_store.type != "redis":
+        return None
+    try:
+        _redis(project)
+    except StoreUnavailable as err:
+        return err
+    return None
 
 
 def _answer(name: str, project: Project, check: Callable[[Project], Finding]) -> Finding:

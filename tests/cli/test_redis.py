@@ -42,3 +42,29 @@ def test_doctor_recommends_and_warns_and_fails(bank: Bank) -> None:
             done = bank(command)
             assert "hunter2" not in done.stdout + done.stderr
         assert bank("status").code == 4
+
+
+def test_plan_and_apply_warn_of_a_redis_that_cannot_be_used_and_need_it_only_to_drop_states(
+    bank: Bank, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with redis_server(user="shop", password="hunter2") as server:
+        file = bank.root / "feature_store.yaml"
+        url = server.url.replace("hunter2", "${env:REDIS_PASSWORD}")
+        file.write_text(file.read_text() + f"online_store: {{type: redis, url: '{url}'}}\n")
+        monkeypatch.setenv("REDIS_PASSWORD", "hunter3")
+        for command in (("plan",), ("apply", "-y"), ("plan",)):
+            done = bank(*command)
+            assert done.code == 0
+            assert "warning: the online store cannot be used" in done.stderr
+            assert f"redis://127.0.0.1:{server.port}/0" in done.stderr
+            assert "hunter" not in done.stdout + done.stderr
+        monkeypatch.setenv("REDIS_PASSWORD", "hunter2")
+        assert "warning" not in bank("plan").stderr
+        bank.replace("window: 24h}", "window: 12h}")
+        server.stop()
+        pending = bank("plan").stdout
+        assert "drop the state of view card_spending" in pending
+        assert bank("apply", "-y").code == 4
+        assert bank("plan").stdout == pending, "nothing was applied"
+        server.start()
+        assert bank("apply", "-y").code == 0
