@@ -1,5 +1,7 @@
 """Checks of the store's settings, of entities and of sources."""
 
+from dataclasses import replace
+
 from featureflow_cli.spec import redis_url
 from featureflow_cli.spec.check_kafka import check_kafka
 from featureflow_cli.spec.check_offline import check_offline
@@ -51,6 +53,12 @@ def check_config(scope: Scope) -> None:
 
 def _redis(scope: Scope, here: Path, online: OnlineStoreConfig) -> None:
     at = (*here, "url")
+    if redis_url.names_password(scope.positions.written(at)):
+        what = "a password stands in `url` for everybody to read"
+        hint = 'write url: "redis://:${env:REDIS_PASSWORD}@HOST:PORT/DB"'
+        problem = scope.positions.problem(at, what, hint)
+        scope.problems.append(replace(problem, excerpt=""))  # the line would show it
+        return
     if not online.url:  # of a variable that is not set, which is told already
         return
     try:

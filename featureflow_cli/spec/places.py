@@ -146,6 +146,11 @@ class Positions:
         node, _ = self._nearest(path)
         return node is None or bool(node.variables)
 
+    def written(self, path: Path) -> str:
+        """The scalar at `path` as the file has it, variables not put in; empty where there is none."""
+        node, missed = self._nearest(path)
+        return "" if node is None or missed else node.text
+
     def at(self, path: Path, *, key: bool = False) -> str:
         """`file:line:column` of `place`."""
         place = self.place(path, key=key)

@@ -11,6 +11,7 @@ from typing import Final
 from urllib.parse import parse_qsl, unquote
 
 from featureflow_cli.errors import did_you_mean
+from featureflow_cli.spec.variables import put_in
 
 _URL: Final = re.compile(
     r"(?P<scheme>[a-z+]+)://(?:(?P<user>[^:@/?#]*)(?::(?P<password>[^@/?#]*))?@)?(?P<hosts>[^@/?#]*)"
@@ -18,6 +19,7 @@ _URL: Final = re.compile(
 )
 _HOST: Final = re.compile(r"(?P<host>\[[^\]]+\]|[^:\[\]]+)(?::(?P<port>[0-9]+))?")
 _SCHEMES: Final = ("redis", "rediss", "redis+sentinel", "rediss+sentinel")
+_SECRET: Final = re.compile(r"//[^:@/?#]*:[^@/?#]+@|[?&]sentinel_password=[^&]")
 _OPTIONS: Final = ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile", "sentinel_username", "sentinel_password")
 _PORT: Final = 6379
 _SENTINEL_PORT: Final = 26379
@@ -48,6 +50,11 @@ class RedisUrl:
         scheme = ("rediss" if self.is_tls else "redis") + ("+sentinel" if self.service else "")
         hosts = ",".join(f"{host}:{port}" for host, port in self.hosts)
         return f"{scheme}://{hosts}{f'/{self.service}' if self.service else ''}/{self.db}"
+
+
+def names_password(written: str) -> bool:
+    """Whether a password stands in the text itself, variables not put in (their defaults are)."""
+    return _SECRET.search(put_in(written, {}, lambda _: None)) is not None
 
 
 def parse(url: str) -> RedisUrl:

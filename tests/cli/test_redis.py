@@ -5,7 +5,7 @@ import json
 import pytest
 
 from tests.cli.projects import Bank
-from tests.services.redis import redis_server
+from tests.services.redis import RedisServer, redis_server
 
 pytestmark = pytest.mark.service("redis")
 
@@ -17,11 +17,17 @@ def online(bank: Bank) -> tuple[str, str]:
     return finding["health"], f"{finding['what']} {finding['hint']}"
 
 
-def test_doctor_recommends_and_warns_and_fails(bank: Bank) -> None:
+def keep_in(server: RedisServer, bank: Bank) -> None:
+    """The bank's states lie on the server, whose password is that of the environment."""
+    file = bank.root / "feature_store.yaml"
+    url = server.url.replace("hunter2", "${env:REDIS_PASSWORD}")
+    file.write_text(file.read_text() + f"online_store: {{type: redis, url: '{url}'}}\n")
+
+
+def test_doctor_recommends_and_warns_and_fails(bank: Bank, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("REDIS_PASSWORD", "hunter2")
     with redis_server(user="shop", password="hunter2") as server:
-        settings = f"online_store: {{type: redis, url: '{server.url}'}}\n"
-        file = bank.root / "feature_store.yaml"
-        file.write_text(file.read_text() + settings)
+        keep_in(server, bank)
         health, said = online(bank)
         assert health == "warning"
         assert "hash-max-listpack-value is 64; with 1024" in said
@@ -48,9 +54,7 @@ def test_plan_and_apply_warn_of_a_redis_that_cannot_be_used_and_need_it_only_to_
     bank: Bank, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with redis_server(user="shop", password="hunter2") as server:
-        file = bank.root / "feature_store.yaml"
-        url = server.url.replace("hunter2", "${env:REDIS_PASSWORD}")
-        file.write_text(file.read_text() + f"online_store: {{type: redis, url: '{url}'}}\n")
+        keep_in(server, bank)
         monkeypatch.setenv("REDIS_PASSWORD", "hunter3")
         for command in (("plan",), ("apply", "-y"), ("plan",)):
             done = bank(*command)

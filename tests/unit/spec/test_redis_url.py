@@ -91,3 +91,31 @@ def test_a_password_comes_from_the_environment(repo: Write) -> None:
     config = load(root, None, {"SECRET": "p"}).config
     assert parse(config.online_store.url).password == "p"
     assert "redis://" not in repr(config)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "redis://:hunter2@r",
+        "redis://u:hunter2@${env:HOST}/0",
+        "redis://u:hunter2@p@r",
+        "redis://:${env:SECRET:-hunter2}@r",
+        "${env:URL:-redis://:hunter2@r}",
+        "redis+sentinel://:${env:SECRET}@a/main?sentinel_username=u&sentinel_password=hunter2",
+    ],
+)
+def test_a_password_that_stands_in_the_file_is_refused_and_not_shown(repo: Write, url: str) -> None:
+    root = repo({"feature_store.yaml": f"project: p\nonline_store: {{type: redis, url: '{url}'}}\n"})
+    with pytest.raises(DefinitionError, match=r"feature_store\.yaml:2:34: a password stands") as raised:
+        load(root, None, {"SECRET": "p", "HOST": "r", "URL": "redis://r"})
+    assert "${env:REDIS_PASSWORD}" in str(raised.value)
+    assert "hunter" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["redis://u@r", "redis://u:${env:SECRET:-}@r", "${env:URL}", "${env:URL:-redis://localhost:6379/0}"],
+)
+def test_what_holds_no_password_is_no_secret(repo: Write, url: str) -> None:
+    root = repo({"feature_store.yaml": f"project: p\nonline_store: {{type: redis, url: '{url}'}}\n"})
+    load(root, None, {"SECRET": "p", "URL": "redis://:hunter2@r"})
