@@ -28,8 +28,8 @@ from featureflow_cli.sources.json_kinds import (
     types_of,
     usual_kind,
 )
-from featureflow_cli.sources.letters import Reason, shown
-from featureflow_cli.sources.literals import ISO8601, Misfit, fit_json, read_json
+from featureflow_cli.sources.letters import NO_VALUE, Reason, shown
+from featureflow_cli.sources.literals import ISO8601, Misfit, fit_json, json_text, read_json
 from featureflow_cli.sources.parallel import each
 from featureflow_cli.spec.types import ColumnType, arrow_type
 
@@ -226,6 +226,9 @@ def _read_singly(messages: Sequence[bytes], rows: list[int], source: Source) -> 
     held: list[int] = []
     found: list[list[Any]] = []
     for row in rows:
+        if not messages[row]:
+            broken.append(Broken(row, Reason.UNDECODABLE, NO_VALUE))
+            continue
         try:
             text = messages[row].decode()
             if may_be_deep(messages[row]) and depth(text) > DEEPEST:
@@ -239,7 +242,7 @@ def _read_singly(messages: Sequence[bytes], rows: list[int], source: Source) -> 
             broken.append(Broken(row, Reason.UNDECODABLE, f"not JSON: {shown(str(error))}"))
             continue
         if not isinstance(event, dict):
-            broken.append(Broken(row, Reason.UNDECODABLE, f"not a JSON object: {shown(event)}"))
+            broken.append(Broken(row, Reason.UNDECODABLE, f"not a JSON object: {shown(json_text(event))}"))
             continue
         values: list[Any] = []
         for (name, column_type), path in zip(source.columns.items(), source.paths.values(), strict=True):
@@ -279,4 +282,4 @@ def _misfit(event: Any, name: str, column_type: ColumnType, path: Sequence[str])
 
 
 def _written(value: object) -> str:
-    return str(value).lower() if isinstance(value, bool) else str(value)
+    return value if isinstance(value, str) else json_text(value)

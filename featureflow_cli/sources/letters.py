@@ -17,6 +17,10 @@ SHOWN_CHARACTERS = 80
 """How much of a value a detail echoes; the payload holds all of it."""
 
 
+NO_VALUE = "no value (a tombstone, or an empty message)"
+"""Why a message of no bytes is no event."""
+
+
 class Reason(StrEnum):
     """Why an event became a letter."""
 
@@ -100,9 +104,8 @@ def address(
     )
 
 
-def shown(value: object) -> str:
-    """A value as a detail quotes it: one line of at most SHOWN_CHARACTERS."""
-    text = value if isinstance(value, str) else str(value)
+def shown(text: str) -> str:
+    """A text as a detail quotes it: one line of at most SHOWN_CHARACTERS."""
     cut = text[:SHOWN_CHARACTERS]
     printable = "".join(
         character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in cut

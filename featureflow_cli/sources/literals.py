@@ -52,6 +52,15 @@ def read_json(text: str) -> Any:
     return _DECODER.decode(text)
 
 
+def json_text(value: Any) -> str:
+    """A value of `read_json` as JSON, its numbers as they stood there."""
+    if isinstance(value, dict):
+        return f"{{{', '.join(f'{json_text(name)}: {json_text(each)}' for name, each in value.items())}}}"
+    if isinstance(value, list):
+        return f"[{', '.join(map(json_text, value))}]"
+    return str(value) if isinstance(value, Number) else json.dumps(value, ensure_ascii=False)
+
+
 _DECODER = json.JSONDecoder(parse_int=Number, parse_float=Number, parse_constant=Number)
 
 

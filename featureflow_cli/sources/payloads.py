@@ -31,6 +31,8 @@ def payloads(columns: Mapping[str, Any], source: Source, rows: npt.NDArray[np.in
 
 def as_text(value: Any) -> str:
     """An Arrow scalar of any type for a person to read."""
+    if pa.types.is_nested(value.type):
+        return json.dumps(value.as_py(), ensure_ascii=False, default=_text)
     if pa.types.is_string(value.type):
         value = value.cast(pa.binary())
     held = value.as_py() if pa.types.is_binary(value.type) else str(value)

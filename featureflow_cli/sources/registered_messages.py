@@ -13,7 +13,7 @@ import numpy as np
 from featureflow_cli.errors import UsageError
 from featureflow_cli.sources import letters
 from featureflow_cli.sources.batches import RawBatch
-from featureflow_cli.sources.letters import Letter, Reason, shown
+from featureflow_cli.sources.letters import NO_VALUE, Letter, Reason, shown
 from featureflow_cli.sources.schemas import HEADER, NoSchema, Reader, Written
 from featureflow_cli.spec.models import SchemaRegistryConfig
 
@@ -119,6 +119,8 @@ def as_json(batch: RawBatch, readers: Readers) -> RawBatch:
 
 def _reader(header: bytes, readers: Readers) -> Reader:
     """One that raises nothing but _Unreadable."""
+    if not header:
+        return _refusing(NO_VALUE)
     if len(header) < HEADER or header[0] != 0:
         return _refusing(f"not {readers.form.name} with a schema's id in front")
     number = int.from_bytes(header[1:], "big")

@@ -10,7 +10,8 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.registry import Collector
 
 from featureflow_cli.errors import StoreUnavailable
-from featureflow_cli.stream.progress import Histogram, Progress
+from featureflow_cli.stream.progress import LATE_US, Histogram, Progress
+from featureflow_cli.times import SECOND_US
 
 _EVENTS = ("accepted", "duplicate", "late", "letter", "before_until", "replayed", "lost")
 _SIZED_EVERY_S = 60.0
@@ -27,7 +28,8 @@ class StreamCollector(Collector):
     def collect(self) -> Iterable[Metric]:
         events = CounterMetricFamily(
             "featureflow_stream_events",
-            "Events decided, by what became of them; late ones are among the accepted.",
+            "Events decided, by what became of them. Late ones are among the accepted: more than"
+            f" {LATE_US // SECOND_US} s older than the newest event before their batch.",
             labels=["source", "outcome"],
         )
         letters = CounterMetricFamily(

@@ -27,7 +27,7 @@ REDIS_CONFIG = {"hash-max-listpack-value": "1024"}
 @contextmanager
 def run_kafka(port: int | None) -> Iterator[list[str]]:
     with kafka.kafka_broker(port=port, heap_mb=512, quick=False) as broker:
-        yield [f"KAFKA_BOOTSTRAP_SERVERS={broker.bootstrap}"]
+        yield [f"KAFKA_BROKERS={broker.bootstrap}"]
 
 
 @contextmanager

@@ -111,10 +111,10 @@ def test_something_else_on_the_way_does_not_fit(metadata: str) -> None:
 @pytest.mark.parametrize(
     ("message", "reason", "detail"),
     [
-        ("", "undecodable", "not JSON"),
+        ("", "undecodable", "no value (a tombstone, or an empty message)"),
         ("   ", "undecodable", "not JSON"),
-        ("null", "undecodable", "not a JSON object"),
-        ("[]", "undecodable", "not a JSON object"),
+        ("null", "undecodable", "not a JSON object: null"),
+        ('[{"a": 1.50}, "x"]', "undecodable", 'not a JSON object: [{"a": 1.50}, "x"]'),
         ('"text"', "undecodable", "not a JSON object"),
         (GOOD[:-1], "undecodable", "not JSON"),
         (GOOD + GOOD, "undecodable", "not JSON"),
@@ -137,7 +137,16 @@ def test_something_else_on_the_way_does_not_fit(metadata: str) -> None:
             "column 'ts': yesterday is not timestamp",
         ),
         ('{"user": true, "ts": "2026-01-01"}', "wrong_type", "column 'user': true is not int64"),
-        ('{"id": "a", "user": 1, "ts": "2026-01-01", "tags": ["x"]}', "wrong_type", "column 'tags'"),
+        (
+            '{"id": "a", "user": 1, "ts": "2026-01-01", "tags": ["x"]}',
+            "wrong_type",
+            "column 'tags': [\"x\"] is not",
+        ),
+        (
+            '{"user": {"a": [true, null]}, "ts": "1"}',
+            "wrong_type",
+            "column 'user': {\"a\": [true, null]} is not",
+        ),
     ],
 )
 def test_a_message_that_is_no_event_is_a_letter_and_the_rest_goes_on(

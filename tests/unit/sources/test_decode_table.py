@@ -89,6 +89,13 @@ def test_a_letter_about_a_row_can_be_replayed(form: str) -> None:
     assert values(replayed, "flag") == [True]
 
 
+def test_what_is_nested_is_quoted_as_json() -> None:
+    source = make_source({"user": "int64"})
+    for value, told in (({"a": [1, None]}, '{"a": [1, null]}'), (["x"], '["x"]')):
+        letter = only_letter(from_table(source, {"user": pa.array([value])}))
+        assert letter.detail == f"column 'user': {told} is not int64"
+
+
 def test_bytes_that_are_no_text_stay_as_they_are_in_the_payload() -> None:
     source = make_source({"name": "string", "user": "int64"})
     decoded = from_table(source, {"name": pa.array([b"\xffn", b"fine"]), "user": pa.array([1, 2])})
