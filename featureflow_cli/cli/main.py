@@ -64,6 +64,7 @@ COMMANDS = {
     "get": Command(f"{HERE}.get:get", "Read one feature vector, now or at a past moment.", RUN),
     "check-skew": Command(f"{HERE}.check_skew:check_skew", "Compare online values with offline ones.", RUN),
     "compact": Command(f"{HERE}.compact:compact", "Join the offline store's small files.", RUN),
+    "sweep": Command(f"{HERE}.sweep:sweep", "Drop online states that no registry knows.", RUN),
     "ls": Command(f"{HERE}.listing:ls", "List entities, sources, views, on-demand features, services.", LOOK),
     "describe": Command(f"{HERE}.listing:describe", "Show one object and what uses it.", LOOK),
     "status": Command(f"{HERE}.status:status", "Show what is applied, and how far every view has got.", LOOK),

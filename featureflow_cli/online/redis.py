@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 
 from featureflow_cli.online.redis_connections import Access, Refused
-from featureflow_cli.online.redis_frames import command, held, reads, write_calls
+from featureflow_cli.online.redis_frames import VERSION, command, held, reads, write_calls
 from featureflow_cli.online.redis_functions import full_name
 from featureflow_cli.online.redis_link import Hears, Link, Talk
 from featureflow_cli.online.store import Held, Write
@@ -155,6 +155,19 @@ class RedisStore:
             talk.call(talk.shards.of(key.encode()), function, [key], *args)
 
     # ---- housekeeping
+
+    def fields(self) -> set[str]:
+        ours = f"{self._prefix}:".encode()
+        found: set[bytes] = set()
+        with self._link.talk() as talk:
+            for shard, keys in self._walk(talk):
+                found.update(key.rpartition(b":")[2] for key in keys if key.startswith(ours))
+                states = [key for key in keys if not key.startswith(ours)]
+                if states:
+                    talk.send(shard, b"".join(command(b"HKEYS", key) for key in states), len(states))
+                    for names in talk.receive(shard, len(states)):
+                        found.update(names)
+        return {name.decode() for name in found - {VERSION}}
 
     def drop(self, field: str) -> None:
         end = b":" + field.encode()

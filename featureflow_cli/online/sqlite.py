@@ -194,6 +194,17 @@ class SqliteStore:
 
     # ---- housekeeping
 
+    def fields(self) -> set[str]:
+        found: set[str] = set()
+        with self._file.connected() as connection:
+            for shared in ("markers", "populations", "withdrawals"):
+                rows = connection.execute(f"SELECT field FROM {shared} WHERE project = ?", (self._project,))
+                found.update(field for (field,) in rows)
+            for table in self._tables(connection):
+                columns = _columns(connection, table)
+                found.update(column for column in columns if _newest(column) in columns)
+        return found
+
     def drop(self, field: str) -> None:
         with self._file.transaction() as connection:
             for shared in ("markers", "populations", "withdrawals"):

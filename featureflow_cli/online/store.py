@@ -84,6 +84,9 @@ class OnlineStore(Protocol):
         Called after the states are written: whoever looked at them before cannot publish any more.
         """
 
+    def fields(self) -> set[str]:
+        """All fields of which there is a state, a marker or a population, whoever wrote them; walks all there is."""
+
     def drop(self, field: str) -> None:
         """Forget all states and markers of that field (a view's earlier build)."""
 

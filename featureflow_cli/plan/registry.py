@@ -100,6 +100,13 @@ class Registry:
         with self._file.reading() as connection:
             return [] if connection is None else self._builds(connection)
 
+    def fields(self) -> set[str]:
+        """The states of all builds but the dropped ones, of whichever target of the project."""
+        with self._file.reading() as connection:
+            if connection is None:
+                return set()
+            return {build.field for build in _read_builds(connection, "project = ?", self._scope[:1])}
+
     def set_floor(self, number: int, ends: Mapping[int, int]) -> Mapping[int, int]:
         """Records a bootstrap's floor, unless one is recorded already; returns the one that stands."""
         with self._file.writing() as connection:
@@ -262,15 +269,7 @@ class Registry:
         )
 
     def _builds(self, connection: sqlite3.Connection) -> list[Build]:
-        rows = connection.execute(
-            "SELECT number, view, entity, fingerprint, version, status, floor, created_us FROM builds"
-            " WHERE project = ? AND target = ? AND status <> 'dropped' ORDER BY view, number",
-            self._scope,
-        ).fetchall()
-        return [
-            Build(number, view, entity, fingerprint, version, status, _ends(floor), created_us)
-            for number, view, entity, fingerprint, version, status, floor, created_us in rows
-        ]
+        return _read_builds(connection, "project = ? AND target = ?", self._scope)
 
     def _build(self, connection: sqlite3.Connection, number: int) -> Build:
         for build in self._builds(connection):
@@ -310,6 +309,18 @@ class Registry:
 
 
 _APPLIED = "version, applied_us, applied_by, summary, definitions, allowed_future_us"
+
+
+def _read_builds(connection: sqlite3.Connection, where: str, scope: Sequence[str]) -> list[Build]:
+    rows = connection.execute(
+        "SELECT number, view, entity, fingerprint, version, status, floor, created_us FROM builds"
+        f" WHERE {where} AND status <> 'dropped' ORDER BY view, number",
+        scope,
+    ).fetchall()
+    return [
+        Build(number, view, entity, fingerprint, version, status, _ends(floor), created_us)
+        for number, view, entity, fingerprint, version, status, floor, created_us in rows
+    ]
 
 
 def _follows(build: Build, state: ViewState | None) -> bool:

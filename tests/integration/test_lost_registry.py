@@ -57,6 +57,23 @@ def test_a_new_registry_builds_new_states_whoever_lists_the_files_first(bank: Ba
     assert_holds(bank, 23)
 
 
+def test_what_a_lost_registry_left_is_swept_and_nothing_else(bank: Bank) -> None:
+    """Whoever has no registry sweeps nothing: it may lie elsewhere."""
+    (bank.root / "data" / "registry.db").unlink()
+    done = bank("sweep", "-y")
+    assert (done.code, "nothing is applied yet" in done.stderr) == (2, True)
+    assert bank("apply", "-y").code == 0
+    assert bank("stream", "--once").code == 0
+    served = bank("get", "--service", "fraud", "--entity", "card_id=c").stdout
+    named = json.loads(bank("sweep", "--json").stdout)
+    assert (len(named["fields"]), named["dropped"]) == (3, False)
+    done = bank("sweep", "-y")
+    assert done.stdout.split() == named["fields"]
+    assert bank("sweep").stdout == "The registry knows all states in the online store.\n"
+    assert bank("get", "--service", "fraud", "--entity", "card_id=c").stdout == served
+    assert_holds(bank, 20)
+
+
 @pytest.mark.parametrize("first", ["a reader", "the stream"])
 def test_an_old_copy_gives_no_offset_to_another_file(bank: Bank, first: str) -> None:
     """The copy lists m and n; states know o as well when a comes."""

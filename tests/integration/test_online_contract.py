@@ -248,6 +248,20 @@ def test_a_dropped_field_is_gone_and_others_stay(make: Maker) -> None:
     assert store.read("user", ["1"], ["f.1", "g.1"])[0].blobs == (b"again", b"g")
 
 
+def test_fields_are_those_of_states_markers_and_populations(make: Maker) -> None:
+    store, other = make("shop"), make("other")
+    assert store.fields() == set()
+    other.write("user", [write("1", {"z.1": b"z"})])
+    store.write("user", [write(str(number), {"f.1": b"a"}) for number in range(50)])
+    store.write("item", [write("1", {"g.1": b"a", "h.1": b"b"})])
+    store.mark(store.shards - 1, "i.1", {0: 1})
+    store.publish("j.1", "rank", 60, b"p", store.withdrawals("j.1"))
+    assert store.fields() == {"f.1", "g.1", "h.1", "i.1", "j.1"}
+    for field in ("f.1", "i.1", "j.1"):
+        store.drop(field)
+    assert store.fields() == {"g.1", "h.1"}
+
+
 def test_bytes_held_follow_the_blobs(store: OnlineStore) -> None:
     assert store.bytes_held() == 0
     store.write("user", [write(str(number), {"f.1": bytes(1_000)}) for number in range(10)])
