@@ -65,6 +65,11 @@ class Crew:
         for worker in self.workers:
             worker.lose()
 
+    @property
+    def is_building(self) -> bool:
+        """Whether there are builds that do not serve yet."""
+        return any(kept.build.status == "building" for worker in self.workers for kept in worker.members)
+
     def settle(self) -> None:
         """Builds that have caught up with the one before them serve from now on."""
         serving = {build.view: build for build in _of_status(self._project, "serving")}

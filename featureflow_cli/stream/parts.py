@@ -19,13 +19,11 @@ if TYPE_CHECKING:
 class Part:
     """A worker's hold on one partition.
 
-    Below `decided` it replays the log, from there on it takes in new events and judges them. `complete` is the
-    markers' end when it was taken up: batches below it need not be written online again.
+    Below `decided` it replays the log, from there on it takes in new events and judges them.
     """
 
     position: int
     decided: int
-    complete: int
     memory: Memory
     replay: "Iterator[pa.RecordBatch] | None"
 
@@ -57,7 +55,7 @@ def take(
     """
     if base is None:  # a table decides afresh what it is asked again: its files are its log
         start = 0 if source.event_id is not None else low
-        return Part(start, 0, low, memory_of(source, None, None, partition), None)
+        return Part(start, 0, memory_of(source, None, None, partition), None)
     memory = memory_of(source, outside.log, base, partition)
     end = base.ends.get(partition)
     if end is None:
@@ -66,7 +64,7 @@ def take(
         now = outside.log.snapshot() if first else base
         if partition in now.ends:  # meanwhile others logged its first events, and the source let go of them
             return take(partition, low, source, outside, now, is_kept)
-        return Part(first, first, low, memory, None)
+        return Part(first, first, memory, None)
     start = min(low, end) if is_kept else end
     replay = outside.replayed(base, partition, start, end) if start < end else None
-    return Part(start, end, low, memory, replay)
+    return Part(start, end, memory, replay)

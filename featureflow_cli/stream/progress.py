@@ -1,7 +1,9 @@
 """Counts of what a stream did; whoever shows them (the CLI) asks, nothing here prints."""
 
+import time
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
@@ -62,8 +64,12 @@ class Progress:
         """Events that were decided: accepted, dropped as duplicates, or lettered."""
         return self.accepted + self.duplicates + self.letters.total()
 
-    def took(self, step: str, seconds: float) -> None:
-        self.steps.setdefault(step, Histogram(STEP_BOUNDS)).observe(seconds)
+    @contextmanager
+    def timing(self, step: str) -> Iterator[None]:
+        """Count how long what is done within this takes, unless it fails."""
+        started = time.perf_counter()
+        yield
+        self.steps.setdefault(step, Histogram(STEP_BOUNDS)).observe(time.perf_counter() - started)
 
     def readable(self, event_us: Ints, now_us: int) -> None:
         """Events of these times can be read since now."""

@@ -1,10 +1,13 @@
-"""The verb: the steps of all sources' workers in a loop, until there is nothing left or somebody says stop."""
+"""The verb: the steps of all sources' workers in a loop, until there is nothing left or somebody says stop.
+
+A batch is taken in and decided while the one before it is written: the online store is talked to by one thread, the
+writer, one thing after another; the loop does the rest, and waits for the writer before it hands over more.
+"""
 
 import random
-import time
-from collections.abc import Callable, Iterator
-from concurrent.futures import Executor, ThreadPoolExecutor
-from contextlib import closing, contextmanager
+from collections.abc import Callable
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Protocol
@@ -72,17 +75,14 @@ def run(
         closing(crew),
         closing(Upkeep(project)) as upkeep,
         ThreadPoolExecutor(1, "commits") as committer,
+        ThreadPoolExecutor(1, "online") as writer,
     ):
-        _Loop(crew, once, stop, show, away, batch_rows, project.clock, interval_us, committer, upkeep).run()
+        loop = _Loop(
+            crew, once, stop, show, away, batch_rows, project.clock, interval_us, committer, writer, upkeep
+        )
+        loop.run()
     reports = tuple(report(progress) for progress in crew.progress.values())
     return StreamReport(reports, project.clock() - started_us, stop.is_set())
-
-
-@contextmanager
-def _timed(progress: Progress, step: str) -> Iterator[None]:
-    started = time.perf_counter()
-    yield
-    progress.took(step, time.perf_counter() - started)
 
 
 @dataclass
@@ -90,7 +90,7 @@ class _Loop:
     """The loop's settings, and when which of the slow things was done last (microseconds of the clock).
 
     `failures` counts those since the last commit: where one store works and the other is full, rounds succeed
-    until they come to it.
+    until they come to it. `under_way` is the batch that is being written, and whose it is.
     """
 
     crew: Crew
@@ -102,7 +102,9 @@ class _Loop:
     clock: Clock
     interval_us: int
     committer: Executor
+    writer: Executor
     upkeep: Upkeep
+    under_way: tuple[Worker, "Future[bool]"] | None = None
     done_us: dict[str, int] = field(default_factory=dict)
     failures: int = 0
     overtaken: int = 0
@@ -115,7 +117,7 @@ class _Loop:
                 self.overtaken += 1
                 if self.overtaken == ATTEMPTS:
                     raise
-                self.crew.lose()
+                self._lose()
                 self.done_us["learn"] = 0
                 continue
             except StoreUnavailable as err:
@@ -130,6 +132,10 @@ class _Loop:
                     return
                 if not any(worker.waits for worker in self.crew.workers):
                     self.stop.wait(POLL_S)
+        try:
+            self._land()
+        except StoreUnavailable:  # whoever comes next finds in the log what the store has not
+            self._lose()
         self._commit()
 
     def _wait(self, err: StoreUnavailable) -> None:
@@ -139,23 +145,30 @@ class _Loop:
             raise err
         if not self.once and self.failures == 1:
             self.away(err)
-        self.crew.lose()
+        self._lose()
         longest_s = min(0.1 * 2**self.failures, LONGEST_WAIT_S)
         self.stop.wait(longest_s * random.uniform(0.5, 1))  # noqa: S311  (so that workers do not come back as one)
+
+    def _lose(self) -> None:
+        """Forget all; what is being written may still arrive."""
+        if self.under_way is not None:
+            self.under_way[1].exception()
+            self.under_way = None
+        self.crew.lose()
 
     def _round(self) -> bool:
         """A batch of every source; whether there was any. All is committed if not."""
         if self._is_due("learn", LEARN_US):
-            self.crew.learn()
+            self._alone(self.crew.learn)
         moved = False
         for worker in self.crew.workers:
             if self.stop.is_set():
                 break
             if worker.needs_take_up:
-                worker.take_up()
-                self.crew.settle()
-            else:
-                worker.follow()
+                self._alone(worker.take_up)
+                self._settle()
+            elif worker.has_come_or_gone:
+                self._alone(worker.follow)
             moved = self._batches(worker) or moved
         rows, size = self.crew.held
         if rows >= COMMIT_ROWS or size >= COMMIT_BYTES or (not moved and self._may_be_the_end):
@@ -166,32 +179,45 @@ class _Loop:
             self._tend()
         if not moved and self._is_due("look", LOOK_US):
             for worker in self.crew.workers:
-                worker.look()
+                self._alone(worker.look)
         self.show(list(self.crew.progress.values()))
         return moved
 
     def _batches(self, worker: Worker) -> bool:
-        """A batch from the log and one of new events, from their intake to their marker; whether there was any."""
+        """Take in a batch from the log and one of new events, and have them written; whether there was any."""
         moved = False
-        progress = worker.progress
         for step, take in (("replay", worker.replay), ("poll", partial(worker.poll, self.batch_rows))):
             if worker.needs_take_up:  # the store lost what was marked before
                 return True
-            with _timed(progress, step):
+            with worker.progress.timing(step):
                 batch = take()
             if batch is None:
                 continue
             moved = True
             reached("polled")
-            with _timed(progress, "write"):
-                worker.write_online(batch)
-            reached("written")
-            with _timed(progress, "mark"):
-                marked = worker.mark(batch)
-            reached("marked")
-            if marked and not batch.is_replay:
-                progress.readable(batch.event_us, self.clock())
+            self._land()
+            if not worker.needs_take_up:
+                self.under_way = worker, self.writer.submit(worker.writer(batch))
+        if not moved:
+            self._land()
         return moved or worker.needs_take_up
+
+    def _land(self) -> None:
+        """Wait for the batch that is being written; raises what stopped it."""
+        if self.under_way is None:
+            return
+        (worker, writing), self.under_way = self.under_way, None
+        if not writing.result():
+            worker.lose()
+
+    def _alone(self, step: Callable[[], object]) -> None:
+        """Have the writer take a step that reads or moves what batches rest on, while nothing else is done."""
+        self._land()
+        self.writer.submit(step).result()
+
+    def _settle(self) -> None:
+        if self.crew.is_building:
+            self._alone(self.crew.settle)
 
     @property
     def _may_be_the_end(self) -> bool:
@@ -202,12 +228,12 @@ class _Loop:
         """Commit in the background; with more than may be held, the loop waits for the one that is under way."""
         for worker in self.crew.workers:
             landed = worker.progress.commits
-            with _timed(worker.progress, "commit"):
+            with worker.progress.timing("commit"):
                 worker.start_commit(self.committer)
             if worker.progress.commits > landed:
                 self.failures = 0
             worker.look_behind()
-        self.crew.settle()
+        self._settle()
 
     def _tend(self) -> None:
         """Have small files of the logs joined, where there are many."""
@@ -217,10 +243,10 @@ class _Loop:
 
     def _commit(self) -> None:
         for worker in self.crew.workers:
-            with _timed(worker.progress, "commit"):
+            with worker.progress.timing("commit"):
                 worker.commit_offline()
             worker.look_behind()
-        self.crew.settle()
+        self._settle()
         self.done_us["commit"] = self.clock()
         self.failures = 0
 

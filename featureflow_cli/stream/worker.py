@@ -12,9 +12,10 @@ Whatever fails in between, `lose` and `take_up` are the way back: start, a new v
 one code path. Production runs the steps in a loop (stream/run.py), a simulation in any order it likes.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from dataclasses import replace
+from functools import partial
 
 from featureflow_cli.compute.views import Source
 from featureflow_cli.errors import FeatureflowError
@@ -23,15 +24,13 @@ from featureflow_cli.evaluate.keeping import Kept, low_end, markers
 from featureflow_cli.stream.commits import Commits, CutBack
 from featureflow_cli.stream.deciding import Batch, decided, replayed
 from featureflow_cli.stream.faults import reached
-from featureflow_cli.stream.merging import Written, write_states
+from featureflow_cli.stream.merging import Written
 from featureflow_cli.stream.outside import OffsetGone, Outside
 from featureflow_cli.stream.parts import Part, own, take
 from featureflow_cli.stream.progress import Progress
-from featureflow_cli.stream.resident import Resident
-from featureflow_cli.stream.seeing import see
+from featureflow_cli.stream.writing import Writing
 
 BATCH_ROWS = 100_000
-RESIDENT_BYTES = 256 * 2**20
 
 
 class Worker:
@@ -45,13 +44,17 @@ class Worker:
         self.parts: dict[int, Part] = {}
         self.commits = Commits(outside, progress)
         self._outside = outside
-        self._residents: dict[str, Resident] = {}
-        self._marked: dict[tuple[str, int], int] = {}
+        self._writing = Writing((), outside, progress)
         self._lost = True
 
     @property
     def needs_take_up(self) -> bool:
         return self._lost
+
+    @property
+    def has_come_or_gone(self) -> bool:
+        """Whether the partitions are no longer those that are held: then `follow`."""
+        return self.parts.keys() != set(self._partitions())
 
     @property
     def waits(self) -> bool:
@@ -66,7 +69,7 @@ class Worker:
             self._count(batch, -1)
         self._lost = True
         self.parts = {}
-        self._residents, self._marked = {}, {}
+        self._writing = Writing((), self._outside, self.progress)
 
     # ---- taking up
 
@@ -84,10 +87,7 @@ class Worker:
         for kept in self.members:
             if None in markers(outside.online, kept):
                 self._bootstrap(kept)
-        entities = dict.fromkeys(kept.view.entity for kept in self.members)
-        for entity in entities:
-            fields = tuple(kept.field for kept in self.members if kept.view.entity == entity)
-            self._residents[entity] = Resident(entity, fields, RESIDENT_BYTES // len(entities))
+        self._writing = Writing(self.members, outside, self.progress)
         self._take(self._partitions())
         reached("taken_up")
         self.progress.taken_up += 1
@@ -113,6 +113,7 @@ class Worker:
         marked = {kept.field: markers(self._outside.online, kept) for kept in self.members}
         for partition in partitions:
             low = low_end(self.members, marked, partition)
+            self._writing.complete[partition] = low
             self.parts[partition] = take(
                 partition, low, self.source, self._outside, self.commits.base, bool(self.members)
             )
@@ -270,68 +271,36 @@ class Worker:
         if batch.newest_us is not None:
             progress.newest_us = max(batch.newest_us, progress.newest_us or batch.newest_us)
 
+    # ---- the online store
+
+    def writer(self, batch: Batch) -> Callable[[], bool]:
+        """`write_online` and `mark` as one call for another thread; False: `lose` is to follow.
+
+        The worker may take in and decide its next batch, let partitions go and commit meanwhile, and no more: a
+        second batch is not written, and markers are not read, before this one is.
+        """
+        return partial(self._writing.apply, batch)
+
     def write_online(self, batch: Batch) -> Written:
         """Merge the batch into the states of all views, until the store has acknowledged each of them."""
-        outside = self._outside
-        if not self.members or not batch.rows.num_rows or self._is_complete(batch):
-            return Written()
-        sight = see(outside.engine, batch.rows, self.members)
-        written = Written()
-        for entity, resident in self._residents.items():
-            mine = [seen for seen in sight.seen if seen.kept.view.entity == entity]
-            written += write_states(outside.online, resident, mine, batch.spans, outside.clock)
-        for kept, oldest_us in sight.ranked:
-            outside.online.withdraw(kept.field, oldest_us)
-        self.progress.writes += written.writes
-        self.progress.conflicts += written.conflicts
-        self.progress.before_until += 0 if batch.is_replay else sight.before_until
-        return written
-
-    def _is_complete(self, batch: Batch) -> bool:
-        """Whether the markers said so when its partitions were taken up: nothing of it need be written."""
-        parts = self.parts
-        return all(
-            partition in parts and end <= parts[partition].complete
-            for partition, (_, end) in batch.spans.items()
-        )
+        return self._writing.write(batch)
 
     def mark(self, batch: Batch) -> bool:
         """Say that all states are complete up to the batch's ends; its writes are acknowledged [acks, prior].
 
         False: the store has lost what was marked before. Then nothing is marked, and all is taken up again.
         """
-        online = self._outside.online
-        ends = {partition: end for partition, (_, end) in batch.spans.items()}
-        for kept in self.members:
-            if not self._stands(kept, list(ends)):
-                self.lose()
-                return False
-        if self._outside.log is None and batch.letters.num_rows:  # no offline commit will pass them [letters]
-            self._outside.letters.append(batch.letters)
-        for kept in self.members:
-            for shard in range(online.shards):
-                online.mark(shard, kept.field, ends)
-            reached("half_marked")
-            self._marked.update({(kept.field, partition): end for partition, end in ends.items()})
-        return True
+        return self._or_lost(self._writing.mark(batch))
 
     def look(self) -> bool:
         """Whether the online store still has what was marked: an idle worker looks every few seconds [idle]."""
         self._outside.online.ping()
-        stands = all(self._stands(kept, list(self.parts)) for kept in self.members)
+        return self._or_lost(self._writing.stands(self.parts))
+
+    def _or_lost(self, stands: bool) -> bool:
         if not stands:
             self.lose()
         return stands
-
-    def _stands(self, kept: Kept, partitions: Sequence[int]) -> bool:
-        return all(
-            marker is not None
-            and all(
-                marker.get(partition, kept.floor(partition)) >= self._marked.get((kept.field, partition), 0)
-                for partition in partitions
-            )
-            for marker in markers(self._outside.online, kept)
-        )
 
     # ---- the log
 

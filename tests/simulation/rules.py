@@ -21,17 +21,18 @@ from featureflow_cli.offline.log import OfflineLog
 from featureflow_cli.plan.applied import Build
 from featureflow_cli.sources import verdicts
 from featureflow_cli.sources.verdicts import Memory
-from featureflow_cli.stream import commits, crew, deciding, merging, parts, worker
+from featureflow_cli.stream import commits, crew, deciding, merging, parts, worker, writing
 from featureflow_cli.stream.parts import Part
 from featureflow_cli.stream.resident import Resident
 from featureflow_cli.stream.worker import Worker
+from featureflow_cli.stream.writing import Writing
 from tests.simulation.definitions import RUNG_US, TTL_US
 from tests.simulation.promises import Promises
 from tests.simulation.schedules import LENGTHS, LONG, Schedule, schedule
 
 IMPOSSIBLE = {
-    "prior": "a worker has one batch in flight: `write_online` ends when all of it is acknowledged, `mark` follows,"
-    " and only then is the next batch taken in",
+    "prior": "one thread writes, a batch at a time: its states until all are acknowledged, then its marker, and only"
+    " then is the next one handed over",
     "floors": "no header entry is ever dropped, so there are no numbered floors (12 bytes a partition are cheap)",
 }
 """Rules that this architecture cannot break, and why."""
@@ -89,10 +90,10 @@ def _cache() -> Any:
     kept: WeakKeyDictionary[Any, dict[Any, Resident]] = WeakKeyDictionary()
 
     def resident(original: Any, entity: str, names: tuple[str, ...], limit: int) -> Resident:
-        mine = kept.setdefault(getcurrent(), {})
+        mine = kept.setdefault(getcurrent().process, {})
         return mine.setdefault((entity, names), original(entity, names, limit))
 
-    return _patched(worker, "Resident", resident)
+    return _patched(writing, "Resident", resident)
 
 
 def _expiry() -> Any:
@@ -119,7 +120,7 @@ def _age() -> Any:
         newest, cells = found.columns
         return replace(found, columns=(newest, cells.take(cells.tile >= low_us)))
 
-    return _both(_patched(worker, "write_states", write_states), _patched(state, "merge", merge))
+    return _both(_patched(writing, "write_states", write_states), _patched(state, "merge", merge))
 
 
 # ---- markers
@@ -134,15 +135,18 @@ def _marker() -> Any:
 
 
 def _shard() -> Any:
-    return _patched(worker, "markers", lambda _, store, kept: [store.marker(0, kept.field)])
+    def first(_: Any, store: Any, kept: Any) -> Any:
+        return [store.marker(0, kept.field)]
+
+    return _both(_patched(worker, "markers", first), _patched(writing, "markers", first))
 
 
 def _acks() -> Any:
-    def write_online(original: Any, self: Worker, batch: Any) -> Any:
+    def write(original: Any, self: Writing, batch: Any) -> Any:
         self.mark(batch)
         return original(self, batch)
 
-    return _patched(Worker, "write_online", write_online)
+    return _patched(Writing, "write", write)
 
 
 def _rewind() -> Any:
@@ -150,7 +154,7 @@ def _rewind() -> Any:
 
     def lose(_: Any, self: Worker) -> None:
         self._lost = True
-        self._residents, self._marked = {}, {}
+        self._writing = Writing((), self._outside, self.progress)
 
     def take(original: Any, self: Worker, partitions: Sequence[int]) -> None:
         original(self, [each for each in partitions if each not in self.parts])

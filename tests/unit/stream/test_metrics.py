@@ -8,14 +8,15 @@ import numpy as np
 from prometheus_client.parser import text_string_to_metric_families
 
 from featureflow_cli.stream.metrics import StreamCollector, expose
-from featureflow_cli.stream.progress import Progress, together
+from featureflow_cli.stream.progress import STEP_BOUNDS, Histogram, Progress, together
 from featureflow_cli.stream.progress import report as report_of
 from tests.services.processes import free_port
 
 
 def test_a_scrape_tells_what_was_counted() -> None:
     progress = Progress("events", accepted=7, duplicates=2, letters=Counter({"wrong_type": 3}), conflicts=1)
-    progress.took("write", 0.02)
+    progress.steps["write"] = Histogram(STEP_BOUNDS)
+    progress.steps["write"].observe(0.02)
     progress.readable(np.array([0, 900_000], np.int64), 1_000_000)
     progress.behind = {0: 5, 1: 0}
     port = free_port()
