@@ -94,9 +94,7 @@ class Project:
         return {
             build.view: build
             for build in self.registry.builds()
-            if build.status in {"building", "serving"}
-            and build.view in views
-            and build.fingerprint == views[build.view].fingerprint
+            if build.is_live and build.view in views and build.fingerprint == views[build.view].fingerprint
         }
 
     def serving(self) -> "dict[str, tuple[View, Build]]":

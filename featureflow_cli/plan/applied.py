@@ -54,6 +54,11 @@ class Build:
     created_us: int
 
     @property
+    def is_live(self) -> bool:
+        """Whether it serves, or is to."""
+        return self.status in {"building", "serving"}
+
+    @property
     def field(self) -> str:
         # A registry that is made anew, or put back from a copy, gives numbers again: by when they were given,
         # fields of the same number differ.

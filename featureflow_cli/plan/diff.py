@@ -236,11 +236,7 @@ def _services(kind: Kind, name: str, before: Repo, after: Repo) -> tuple[str, ..
 
 def _new_builds(wanted: Sequence[ViewState], repo: Repo, present: Present) -> list[BuildState]:
     """The views that no live build follows; `Registry.record` settles them by the same rule."""
-    followed = {
-        (build.view, build.entity, build.fingerprint)
-        for build in present.builds
-        if build.status in {"building", "serving"}
-    }
+    followed = {(build.view, build.entity, build.fingerprint) for build in present.builds if build.is_live}
     serving = {build.view for build in present.builds if build.status == "serving"}
     steps = []
     for state in wanted:

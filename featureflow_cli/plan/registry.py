@@ -122,7 +122,7 @@ class Registry:
         """A build that has caught up serves, and the one before is retired; False: it is retired itself."""
         with self._file.writing() as connection:
             build = self._build(connection, number)
-            if build.status not in {"building", "serving"}:
+            if not build.is_live:
                 return False
             for other in self._builds(connection):
                 if other.view == build.view and other.status == "serving" and other.number != number:
@@ -137,14 +137,14 @@ class Registry:
         """
         with self._file.writing() as connection:
             old = self._build(connection, number)
+            state = ViewState(old.view, old.entity, old.fingerprint)
             for build in self._builds(connection):
-                if build.number > number and (build.view, build.fingerprint) == (old.view, old.fingerprint):
+                if build.number > number and build.is_live and _follows(build, state):
                     return build
             newest = self._newest(connection)
             assert newest is not None
             if old.status == "building":
                 self._update(connection, number, "status", "retired")
-            state = ViewState(old.view, old.entity, old.fingerprint)
             self._add_builds(connection, [state], newest.version, at_us)
             return next(build for build in reversed(self._builds(connection)) if build.view == old.view)
 
@@ -242,11 +242,7 @@ class Registry:
     ) -> None:
         live = self._builds(connection)
         wanted = {state.view: state for state in views}
-        kept = {
-            build.view
-            for build in live
-            if build.status in {"building", "serving"} and _follows(build, wanted.get(build.view))
-        }
+        kept = {build.view for build in live if build.is_live and _follows(build, wanted.get(build.view))}
         for build in live:
             goes_on_serving = build.status == "serving" and build.view in wanted
             if not goes_on_serving and not _follows(build, wanted.get(build.view)):

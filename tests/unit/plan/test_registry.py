@@ -126,6 +126,17 @@ def test_a_renewed_build_takes_the_place_of_the_old_one_once_it_serves(registry:
     assert states(registry) == [("a", "f1", "retired"), ("a", "f2", "retired"), ("a", "f1", "serving")]
 
 
+def test_a_build_that_was_retired_before_it_served_is_renewed_by_another(registry: Registry):
+    """Else workers would write it, while all that look at the registry look for another one."""
+    record(registry, 0, a="f1")
+    registry.serve(1)
+    registry.renew(1, at_us=5)
+    record(registry, 1, a="f2")
+    record(registry, 2, a="f1")
+    renewed = registry.renew(1, at_us=6)
+    assert (renewed.number, renewed.status) == (4, "building")
+
+
 def test_a_removed_view_is_retired_and_its_number_never_comes_back(registry: Registry):
     record(registry, 0, a="f1")
     registry.serve(1)
