@@ -13,8 +13,9 @@ from featureflow_cli.errors import DefinitionError, StoreUnavailable, UsageError
 from featureflow_cli.evaluate import topics
 from featureflow_cli.plan.applied import Applied, Build
 from featureflow_cli.plan.diff import NOTHING, Defined, Present, make_plan
+from featureflow_cli.plan.history import History, history
 from featureflow_cli.plan.registry import Registry
-from featureflow_cli.plan.steps import Change, History, Plan
+from featureflow_cli.plan.steps import Change, Plan
 from featureflow_cli.spec.models import Definitions, StoreConfig
 from featureflow_cli.spec.repo import (
     LoadedRepo,
@@ -228,11 +229,7 @@ class Project:
             if snapshot.version < 0:
                 continue
             logs[source.name] = snapshot.meaning
-            histories[source.name] = History(
-                events=sum(file.rows for file in snapshot.files),
-                starts_us=min((f.first_us for f in snapshot.files if f.first_us is not None), default=None),
-                ends_us=max((f.last_us for f in snapshot.files if f.last_us is not None), default=None),
-            )
+            histories[source.name] = history((f.rows, f.first_us, f.last_us) for f in snapshot.files)
         version = self.applied_or_none.version if self.applied_or_none else 0
         found, read = topics.look(self, self.written_repo), self.registry.topics()
         return Present(version, self.registry.builds(), logs, histories, found, read)

@@ -2,7 +2,7 @@
 
 from featureflow_cli.compute.views import Feature, Key, Source, StateColumn, View
 from featureflow_cli.compute.windows import EXACT_US, default_resolution
-from featureflow_cli.plan.steps import History
+from featureflow_cli.plan.history import History
 from featureflow_cli.times import SECOND_US, format_duration, format_timestamp
 
 KEYED_CELL_BYTES = 25
@@ -20,7 +20,8 @@ def source_notes(source: Source, history: History | None) -> tuple[str, ...]:
             f"event ids ({source.event_id}) of the last {span} are remembered{_ids(source, history)}"
         )
     if history is not None and history.starts_us is not None:
-        notes.append(f"history starts at {format_timestamp(history.starts_us)}")
+        earlier = f", but for {count(history.apart)} of the events, long before" if history.apart else ""
+        notes.append(f"history starts at {format_timestamp(history.starts_us)}{earlier}")
     return tuple(notes)
 
 
@@ -28,7 +29,8 @@ def _ids(source: Source, history: History | None) -> str:
     if history is None or history.starts_us is None or history.ends_us is None:
         return ""
     span_us = max(history.ends_us - history.starts_us, source.dedupe_within_us, 1)
-    return f", about {count(history.events * source.dedupe_within_us // span_us)} at the log's rate"
+    usual = history.events - history.apart
+    return f", about {count(usual * source.dedupe_within_us // span_us)} at the log's rate"
 
 
 def view_notes(view: View, history: History | None) -> tuple[str, ...]:

@@ -10,12 +10,12 @@ from featureflow_cli.errors import DefinitionError, Problem
 from featureflow_cli.plan.applied import Build, ViewState
 from featureflow_cli.plan.costs import rebuild_text, source_notes, view_notes
 from featureflow_cli.plan.differences import differences, is_cosmetic, written
+from featureflow_cli.plan.history import History
 from featureflow_cli.plan.steps import (
     KINDS,
     BuildState,
     Change,
     DropState,
-    History,
     Kind,
     OpenLog,
     Plan,

@@ -122,12 +122,3 @@ class Plan:
 
     def count(self, sign: Sign) -> int:
         return sum(change.sign == sign for change in self.changes)
-
-
-@dataclass(frozen=True)
-class History:
-    """What a source's offline log holds now, as far as an estimate needs it; times are of events."""
-
-    events: int
-    starts_us: int | None
-    ends_us: int | None

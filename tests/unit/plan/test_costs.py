@@ -15,7 +15,7 @@ from featureflow_cli.plan.costs import (
     view_notes,
 )
 from featureflow_cli.plan.differences import differences, is_cosmetic
-from featureflow_cli.plan.steps import History
+from featureflow_cli.plan.history import History, history
 from featureflow_cli.spec import models
 from featureflow_cli.times import DAY_US, parse_timestamp
 
@@ -71,6 +71,37 @@ def test_ids_to_be_remembered_are_estimated_from_the_log():
     ids, start = source_notes(source, HISTORY)
     assert ids == "event ids (id) of the last 1h are remembered, about 5.0k at the log's rate"
     assert start == "history starts at 2026-01-01T00:00:00.000000Z"
+
+
+FIRST_DAY = parse_timestamp("0001-01-01")
+
+
+def test_a_few_absurd_events_tell_neither_where_history_starts_nor_the_rate():
+    days = [(120_000, START_US + day * DAY_US, START_US + (day + 1) * DAY_US) for day in range(10)]
+    absurd = [(1, FIRST_DAY, FIRST_DAY), (2, 0, 5)]
+    found = history([*days, *absurd])
+    assert found == History(1_200_003, START_US, START_US + 10 * DAY_US, 3)
+    ids, start = source_notes(view({"name": "n", "count": "*", "window": "1h"}).source, found)
+    assert "about 5.0k" in ids
+    assert start == "history starts at 2026-01-01T00:00:00.000000Z, but for 3 of the events, long before"
+
+
+@pytest.mark.parametrize(
+    "files",
+    [
+        [
+            (1, START_US - 100 * DAY_US, START_US - 100 * DAY_US),
+            (500, START_US, START_US),
+        ],  # a quiet beginning
+        [(1, 0, 0), (50, START_US, START_US)],  # one of fifty is no exception
+        [(1, day * DAY_US, day * DAY_US) for day in range(0, 20_000, 400)],  # rare ones, evenly
+        [(5, START_US, START_US), (7, None, None)],
+    ],
+)
+def test_what_came_early_is_history_where_it_is_not_absurd(files: list[tuple[int, int, int]]):
+    found = history(files)
+    assert (found.events, found.apart) == (sum(rows for rows, _, _ in files), 0)
+    assert found.starts_us == files[0][1]
 
 
 def test_keyed_state_is_bounded_by_tiles_times_max_keys():
