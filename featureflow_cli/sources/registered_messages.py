@@ -14,8 +14,8 @@ from featureflow_cli.errors import UsageError
 from featureflow_cli.sources import letters
 from featureflow_cli.sources.batches import RawBatch
 from featureflow_cli.sources.letters import NO_VALUE, Letter, Reason, shown
-from featureflow_cli.sources.schemas import HEADER, NoSchema, Reader, Written
-from featureflow_cli.spec.models import SchemaRegistryConfig
+from featureflow_cli.sources.schemas import HEADER, MAGIC, NoSchema, Reader, Written
+from featureflow_cli.spec.models import KafkaStream
 
 
 class Registry(Protocol):
@@ -76,21 +76,26 @@ class Readers:
         self.registry.close()
 
 
-def readers(settings: SchemaRegistryConfig, environ: Mapping[str, str], form: str, at: str) -> Readers:
-    """`form`: one of FORMS; `at`: the place of the settings. UsageError where its library is not installed."""
-    known = FORMS[form]
+def readers(kafka: KafkaStream, environ: Mapping[str, str], source: str) -> Readers | None:
+    """Those of a source's topic, None where it is JSON. UsageError where their library is not installed."""
+    if kafka.format not in FORMS or kafka.schema_registry is None:
+        return None
+    known, at = FORMS[kafka.format], f"source '{source}', stream.kafka.schema_registry"
     try:
         import_module(known.library)
     except ImportError:
         what = f"{known.name} needs a library that is not installed"
-        raise UsageError(what, hint=f"pip install 'featureflow[{form}]'", at=at) from None
+        raise UsageError(what, hint=f"pip install 'featureflow[{kafka.format}]'", at=at) from None
     from featureflow_cli.sources.schema_registry import SchemaRegistry
 
-    return Readers(SchemaRegistry(settings, environ, at), known)
+    return Readers(SchemaRegistry(kafka.schema_registry, environ, at), known)
 
 
-def as_json(batch: RawBatch, readers: Readers) -> RawBatch:
-    """The batch with JSON in place of what came; what cannot be read is among its letters, as it came."""
+def as_json(batch: RawBatch, readers: Readers, *, is_replay: bool = False) -> RawBatch:
+    """The batch with JSON in place of what came; what cannot be read is among its letters, as it came.
+
+    Of letters that are replayed, those that could be read before are JSON already.
+    """
     content: list[bytes] = []
     refused: list[Letter] = []
     found: dict[bytes, Reader] = {}
@@ -98,7 +103,8 @@ def as_json(batch: RawBatch, readers: Readers) -> RawBatch:
         try:
             header = message[:HEADER]
             if header not in found:
-                found[header] = _reader(header, readers)
+                is_json = is_replay and header[:1] != MAGIC
+                found[header] = bytes if is_json else _reader(header, readers)
             text = found[header](message)
             content.append(
                 b"%b" % text
@@ -121,7 +127,7 @@ def _reader(header: bytes, readers: Readers) -> Reader:
     """One that raises nothing but _Unreadable."""
     if not header:
         return _refusing(NO_VALUE)
-    if len(header) < HEADER or header[0] != 0:
+    if len(header) < HEADER or header[:1] != MAGIC:
         return _refusing(f"not {readers.form.name} with a schema's id in front")
     number = int.from_bytes(header[1:], "big")
     try:

@@ -3,8 +3,8 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-HEADER = 5
-"""How many bytes of a message name its schema: a zero, and its id in four, big endian."""
+HEADER, MAGIC = 5, b"\0"
+"""How many bytes of a message name its schema: the first, and its id in four, big endian."""
 Reader = Callable[[bytes], bytes]
 """The JSON of a message (its header included). It may raise anything: what it says is the letter's detail."""
 

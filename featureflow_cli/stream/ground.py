@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from featureflow_cli.offline.log import OfflineLog
+    from featureflow_cli.stream.topic_intake import TopicIntake
 
 REPLAYED_ROWS = 100_000
 
@@ -38,7 +39,7 @@ class Ground:
         self._project = project
         self._engine = project.engine()
         self._intakes: list[Intake] = []
-        self._topics: dict[str, tuple[KafkaStream, Intake]] = {}
+        self._topics: dict[str, tuple[KafkaStream, TopicIntake]] = {}
         self._before = {} if before is None else before._topics
 
     def close(self, other: "Ground | None" = None) -> None:
@@ -98,7 +99,9 @@ class Ground:
         self._intakes.append(intake)
         if log is None:
             return intake
-        return WithReplays(intake, project.registry, DeadLetters(project.letters_place), source.name)
+        topic = self._topics.get(source.name)
+        readers = None if topic is None else topic[1].readers
+        return WithReplays(intake, project.registry, DeadLetters(project.letters_place), source.name, readers)
 
     def _events(self, source: Source, log: "OfflineLog | None") -> Intake:
         project = self._project

@@ -12,6 +12,7 @@ from featureflow_cli.offline.letters import DeadLetters
 from featureflow_cli.plan.registry import Registry
 from featureflow_cli.sources import files
 from featureflow_cli.sources.batches import RawBatch
+from featureflow_cli.sources.registered_messages import Readers, as_json
 from featureflow_cli.stream.outside import Intake
 
 REPLAY = -2
@@ -21,11 +22,20 @@ REPLAY = -2
 class WithReplays:
     """The intake of a source (`stream.outside.Intake`) and the letters of it that were asked to be replayed."""
 
-    def __init__(self, events: Intake, registry: Registry, letters: DeadLetters, source: str) -> None:
+    def __init__(
+        self,
+        events: Intake,
+        registry: Registry,
+        letters: DeadLetters,
+        source: str,
+        readers: Readers | None = None,
+    ) -> None:
+        """`readers` of the messages of its topic (its intake closes them): what had no schema is read again."""
         self._events = events
         self._registry = registry
         self._letters = letters
         self._source = source
+        self._readers = readers
 
     @property
     def waits(self) -> bool:
@@ -78,6 +88,8 @@ class WithReplays:
             end=asked[-1].ordinal + 1,
             recorded_at_us=np.array([replay.listed_us for replay in asked], np.int64),
         )
+        if self._readers is not None:
+            batch = as_json(batch, self._readers, is_replay=True)
         return {REPLAY: [batch]}
 
     def _payloads(self, wanted: set[tuple[int, int]]) -> dict[tuple[int, int], bytes]:

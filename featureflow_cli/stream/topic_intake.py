@@ -8,7 +8,7 @@ from featureflow_cli.sources.batches import RawBatch
 from featureflow_cli.sources.kafka import consumer_config, group_id
 from featureflow_cli.sources.kafka_admin import Admin
 from featureflow_cli.sources.kafka_consumer import Gone, GroupConsumer
-from featureflow_cli.sources.registered_messages import FORMS, Readers, as_json, readers
+from featureflow_cli.sources.registered_messages import as_json, readers
 from featureflow_cli.spec.models import KafkaStream
 from featureflow_cli.stream.outside import OffsetGone
 
@@ -24,7 +24,7 @@ class TopicIntake:
     """A member of the source's consumer group (`stream.outside.Intake`).
 
     `note_topic` is told the topic's id, and answers the one that the source's offsets are of: another topic
-    under the same name is refused.
+    under the same name is refused. `readers` read its messages, where a registry keeps their schemas.
     """
 
     waits = True
@@ -40,7 +40,7 @@ class TopicIntake:
         self._source = name[-1]
         self._kafka = kafka
         self._note_topic = note_topic
-        self._readers = self._registered(environ)
+        self.readers = readers(kafka, environ, self._source)
         self._revoke: Callable[[Sequence[int]], None] = lambda _: None
         self._admin = Admin(kafka, environ)
         config = consumer_config(kafka, environ, group_id(*name))
@@ -69,9 +69,9 @@ class TopicIntake:
             lost = self._known - self._consumer.held
             self._known -= lost
         self._look_at_topic(has_news=bool(found))
-        if self._readers is None:
+        if self.readers is None:
             return found
-        return {each: [as_json(batch, self._readers) for batch in batches] for each, batches in found.items()}
+        return {each: [as_json(batch, self.readers) for batch in batches] for each, batches in found.items()}
 
     def drained(self, positions: Mapping[int, int]) -> bool:
         consumer = self._consumer
@@ -106,14 +106,8 @@ class TopicIntake:
 
     def close(self) -> None:
         self._consumer.close()
-        if self._readers is not None:
-            self._readers.close()
-
-    def _registered(self, environ: Mapping[str, str]) -> Readers | None:
-        if self._kafka.format not in FORMS or self._kafka.schema_registry is None:
-            return None
-        at = f"source '{self._source}', stream.kafka.schema_registry"
-        return readers(self._kafka.schema_registry, environ, self._kafka.format, at)
+        if self.readers is not None:
+            self.readers.close()
 
     def _on_revoke(self, partitions: Sequence[int]) -> None:
         self._revoke(partitions)

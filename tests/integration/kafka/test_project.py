@@ -192,3 +192,47 @@ def test_avro_events_are_read_by_the_schemas_that_wrote_them(
         ("e2", 1, Decimal("0.10"), at_us),
     ]
     assert_online_is_the_log(project)
+
+
+def test_letters_are_read_again_once_their_schema_is_registered(
+    tmp_path: Path, kafka: Kafka, schemas: SchemaServer
+) -> None:
+    """Beside one that was read and did not fit, which is JSON by now, and one that is no message at all."""
+    topic = kafka.topic(1)
+    schema = {
+        "type": "record",
+        "name": "Event",
+        "fields": [
+            {"name": "event_id", "type": "string"},
+            {"name": "user_id", "type": "string"},
+            {"name": "at", "type": "string"},
+        ],
+    }
+    event = {"event_id": "e1", "user_id": "1", "at": "2026-01-01T00:00:00Z"}
+    project = shop(
+        tmp_path, topic, kafka.bootstrap, more=f"format: avro, schema_registry: {{url: '{schemas.url}'}}"
+    )
+    misfit = schemas.message(schema, {**event, "event_id": "e2", "user_id": "one"})
+    early = schemas.message({**schema, "doc": "newer"}, event)
+    late = {path: schemas.answers.pop(path) for path in [*schemas.answers][1:]}
+    producer = Producer({"bootstrap.servers": kafka.bootstrap})
+    for value in (misfit, early, b"rubbish"):
+        producer.produce(topic, value)
+    assert producer.flush(30) == 0
+
+    def replayed() -> tuple[int, dict[str, int]]:
+        letters = DeadLetters(project.letters_place).read().to_pylist()
+        asked = [(letter["partition"], letter["offset"]) for letter in letters]
+        project.registry.list_replays("events", asked, project.clock())
+        (report,) = streamed(project).sources
+        return report.accepted, dict(report.letters)
+
+    (report,) = streamed(project).sources
+    assert (report.accepted, dict(report.letters)) == (0, {"wrong_type": 1, "undecodable": 2})
+    assert replayed() == (0, {"wrong_type": 1, "undecodable": 2})
+    schemas.answers |= late
+    assert replayed() == (1, {"wrong_type": 1, "undecodable": 1})
+    with project.engine() as engine:
+        relation = accepted(engine, project.repo.sources["events"], project.log("events").snapshot())
+        assert engine.row(f"SELECT count(DISTINCT event_id), min(event_id) FROM {relation}") == (1, "e1")
+    assert_online_is_the_log(project)
