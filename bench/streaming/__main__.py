@@ -85,7 +85,7 @@ def rated(bench: Bench, times: int, floor: Rate, rates: list[Rate], facts: list[
         for workers in (1, 2)
     )
     told("small batches")
-    small, _, _ = ours.in_small_batches(bench, times)
+    small, _ = ours.in_small_batches(bench, times)
     rates += [off, whole, on, small, one, two]
     assert off.cpu_s is not None and floor.cpu_s is not None
     facts += [

@@ -49,7 +49,7 @@ class StreamCollector(Collector):
         )
         seconds = HistogramMetricFamily(
             "featureflow_stream_batch_seconds",
-            "Time of one step of a batch: replay, poll, write, mark, commit.",
+            "Time of one step of a batch: replay, poll, wait (for the batch before it), write, mark, commit.",
             labels=["source", "step"],
         )
         freshness = HistogramMetricFamily(

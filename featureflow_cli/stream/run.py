@@ -195,7 +195,8 @@ class _Loop:
                 continue
             moved = True
             reached("polled")
-            self._land()
+            with worker.progress.timing("wait"):
+                self._land()
             if not worker.needs_take_up:
                 self.under_way = worker, self.writer.submit(worker.writer(batch))
         if not moved:

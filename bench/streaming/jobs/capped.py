@@ -2,7 +2,7 @@
 
     python -m bench.streaming.jobs.capped PROJECT_FOLDER ROWS
 
-Prints the counts, and the mean seconds of a batch from its poll to its marker.
+Prints the counts, and the mean seconds from one batch to the next and of a batch from its poll to its marker.
 """
 
 import json
@@ -22,12 +22,14 @@ def main() -> None:
     project = open_project(folder, None, dict(os.environ), system_clock)
     report = run(project, once=True, stop=threading.Event(), batch_rows=rows, progress=progress)
     (source,) = progress.values()
-    steps = {name: (int(each.counts.sum()), float(each.sum)) for name, each in source.steps.items()}
-    batches = max(1, steps.get("write", (0, 0.0))[0])
-    batch_s = (
-        sum(seconds for name, (_, seconds) in steps.items() if name in {"poll", "write", "mark"}) / batches
-    )
-    print(json.dumps({"read": report.read, "batches": batches, "batch_s": batch_s, "steps": steps}))
+    seconds = {name: float(each.sum) for name, each in source.steps.items()}
+    batches = max(1, int(source.steps["write"].counts.sum()))
+
+    def mean(*steps: str) -> float:
+        return sum(seconds.get(step, 0.0) for step in steps) / batches
+
+    every_s, batch_s = mean("poll", "wait", "commit"), mean("poll", "wait", "write", "mark")
+    print(json.dumps({"read": report.read, "batches": batches, "every_s": every_s, "batch_s": batch_s}))
 
 
 if __name__ == "__main__":
