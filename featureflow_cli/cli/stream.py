@@ -217,6 +217,8 @@ def _source_lines(source: "SourceReport") -> list[str]:
     if source.letters:
         reasons = ", ".join(f"{count:,} {reason}" for reason, count in source.letters.items())
         parts.append(f"{sum(source.letters.values()):,} dead letters ({reasons})")
+    if source.history_letters:
+        parts.append(f"{source.history_letters:,} dead letters of its history")
     if source.before_until:
         parts.append(f"{source.before_until:,} before `until` skipped")
     if source.lost:
@@ -226,6 +228,6 @@ def _source_lines(source: "SourceReport") -> list[str]:
     lines = [f"{source.source}: {', '.join(parts)}"]
     if source.bootstrapped:
         lines.append(f"  built the state of {', '.join(source.bootstrapped)} from the log")
-    if source.letters:
+    if source.letters or source.history_letters:
         lines.append("  see them: featureflow dead-letters list")
     return lines

@@ -108,7 +108,7 @@ class Crew:
             ]
             if source.streamed or members:
                 progress = self.progress.setdefault(source.name, Progress(source.name))
-                worker = Worker(source, members, ground.outside(source), progress)
+                worker = Worker(source, members, ground.outside(source, progress), progress)
                 worker.skip_lost = self._skip_lost
                 workers.append(worker)
         return workers

@@ -16,6 +16,7 @@ from featureflow_cli.sources.files import PARTITION
 from featureflow_cli.spec.models import KafkaStream
 from featureflow_cli.stream.intake import FileIntake, list_new
 from featureflow_cli.stream.outside import Intake, Letters, Outside
+from featureflow_cli.stream.progress import Progress
 from featureflow_cli.stream.replays import WithReplays
 from featureflow_cli.stream.told import Told
 
@@ -50,8 +51,11 @@ class Ground:
                 intake.close()
         self._engine.close()
 
-    def outside(self, source: Source) -> Outside:
-        """What the worker of that source sees; the log and the letters are its own: commits use them in a thread."""
+    def outside(self, source: Source, progress: Progress) -> Outside:
+        """What the worker of that source sees; the log and the letters are its own: commits use them in a thread.
+
+        Letters of a history are counted in `progress`, for no worker sees them.
+        """
         project, engine = self._project, self._engine
         log = project.log(source.name) if source.streamed else None
         letters = self._told(source)
@@ -62,10 +66,13 @@ class Ground:
                 rows = f"SELECT * FROM {relation} WHERE _offset >= {start} ORDER BY _offset"
                 yield from own.batches(rows, rows=REPLAYED_ROWS)
 
+        def refuse(found: "pa.Table") -> None:
+            progress.history_letters += letters.append(found)
+
         def below(snapshot: Snapshot | None, floor: Mapping[int, int]) -> str:
             if source.batch is None or not source.streamed:
                 return accepted(engine, source, snapshot, () if snapshot is None else None, below=floor)
-            kept = tables.history(project, source, refuse=letters.append)
+            kept = tables.history(project, source, refuse=refuse)
             past = accepted(engine, source, None, kept, name="history")
             logged = accepted(engine, source, snapshot, below=floor)
             return f"(SELECT * FROM {past} UNION ALL SELECT * FROM {logged})"

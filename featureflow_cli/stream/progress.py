@@ -42,6 +42,7 @@ class Progress:
     accepted: int = 0
     duplicates: int = 0
     letters: Counter[str] = field(default_factory=Counter)  # by reason
+    history_letters: int = 0  # of its history (`batch`), which is read for bootstraps: those that are new
     before_until: int = 0  # accepted into the log, but `batch` answers for their time
     replayed: int = 0
     writes: int = 0
@@ -85,6 +86,7 @@ class SourceReport:
     accepted: int
     duplicates: int
     letters: dict[str, int]
+    history_letters: int
     before_until: int
     late: int
     lost: int
@@ -116,6 +118,7 @@ def report(progress: Progress) -> SourceReport:
         progress.accepted,
         progress.duplicates,
         dict(sorted(progress.letters.items())),
+        progress.history_letters,
         progress.before_until,
         progress.late,
         progress.lost,

@@ -57,8 +57,9 @@ LETTERS = [(HISTORY, 1, "null"), (HISTORY, 2, "undecodable"), (PARTITION, 1, "nu
 
 def test_the_stream_keeps_them_once_however_often_the_history_is_read(folder: Path) -> None:
     """Also where the online store is lost, and every view is bootstrapped again."""
-    for _ in range(2):
-        drained(folder)
+    for new in (2, 0):
+        (report,) = drained(folder).sources
+        assert report.history_letters == new
         assert positions(folder) == LETTERS
         for left in folder.glob("online.db*"):
             left.unlink()
