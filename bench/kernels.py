@@ -43,7 +43,7 @@ STEPS: tuple[tuple[Any, str], ...] = (
     (Memory, "remember"),
     (deciding, "decided"),
     (Engine, "table"),
-    (seeing, "_seen"),
+    (seeing, "project"),
     (seeing, "see"),
     (Resident, "fetch"),
     (codec, "decode"),

@@ -121,6 +121,16 @@ def sort(column: StateColumn, cells: Cells) -> Cells:
     )
 
 
+def by_state_and_time(state: Ints, ts: Ints) -> Ints | None:
+    """The rows in that order; None where they are."""
+    if len(ts) < 2:
+        return None
+    low, span = int(ts.min()), int(np.ptp(ts)) + 1
+    if span * (int(state.max()) + 1) >= 2**63:
+        return np.lexsort((ts, state))
+    return ascending(state * span + (ts - low))
+
+
 def ascending(packed: Ints) -> Ints | None:
     """The rows in ascending order; None where they are. Merging two sorted runs takes a third of sorting them."""
     descents = np.count_nonzero(packed[1:] < packed[:-1])

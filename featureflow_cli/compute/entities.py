@@ -11,6 +11,8 @@ from featureflow_cli.compute.codes import Ints, code
 from featureflow_cli.spec.types import ColumnType, Value
 
 _UNSAFE = r"[^A-Za-z0-9_.~-]"
+_SPAN = 8
+"""Codes that span up to so many times their number are ranked in a table."""
 
 
 def dense(keys: list[Any], types: list[ColumnType]) -> tuple[Ints, list[Any]]:
@@ -28,7 +30,15 @@ def dense(keys: list[Any], types: list[ColumnType]) -> tuple[Ints, list[Any]]:
 
 
 def _compact(codes: Ints) -> tuple[Ints, int]:
-    """(the rank of each code among the distinct ones, how many these are); by hashing, at a third of a sort."""
+    """(the rank of each code among the distinct ones, how many these are): in a table of all codes where these lie
+    close together, else by hashing, at half of a sort.
+    """
+    low, high = int(codes.min(initial=0)), int(codes.max(initial=0))
+    if high - low < _SPAN * len(codes):
+        there = np.zeros(high - low + 1, np.int64)
+        there[codes - low] = 1
+        rank = np.cumsum(there) - 1
+        return rank[codes - low], int(rank[-1]) + 1
     encoded = pa.array(codes).dictionary_encode()
     distinct = encoded.dictionary.to_numpy()
     rank = np.empty(len(distinct), np.int64)

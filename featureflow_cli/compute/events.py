@@ -12,7 +12,7 @@ from featureflow_cli.compute.codes import Bools, Coded, Ints, code
 from featureflow_cli.compute.entities import dense, entity_ids
 from featureflow_cli.compute.rowtext import state_texts
 from featureflow_cli.compute.views import View
-from featureflow_cli.spec.types import STRING
+from featureflow_cli.spec.types import STRING, ColumnType
 
 
 @dataclass(frozen=True)
@@ -40,27 +40,25 @@ class Events:
 
 def from_projection(view: View, projected: Any) -> tuple[Events, list[str]]:
     """Events and their entities' ids, from an Arrow table that `projection_sql(view, …)` yielded."""
-    (entity,), ids = numbered([(view, projected)])
+    keys = [projected.column(f"k{place}") for place in range(len(view.join_keys))]
+    (entity,), ids = numbered([keys], [key.type for key in view.join_keys])
     return columns_of(view, projected, entity), ids
 
 
-def numbered(projections: Sequence[tuple[View, Any]]) -> tuple[list[Ints], list[str]]:
-    """(the entity of each row of each projection, the entities' ids): views of one entity, numbered together."""
-    types = [key.type for key in projections[0][0].join_keys]
-    several = [[rows.column(f"k{place}") for place in range(len(types))] for _, rows in projections]
-    distinct = [
-        keys for at, keys in enumerate(several) if keys not in several[:at]
-    ]  # often they see the same rows
-    counts = [len(keys[0]) for keys in distinct]
+def numbered(parts: Sequence[Sequence[Any]], types: list[ColumnType]) -> tuple[list[Ints], list[str]]:
+    """(the entity of each row of each part, the entities' ids); a part is its rows' join keys, an Arrow array each."""
+    counts = [len(keys[0]) for keys in parts]
     if not any(counts):
-        return [np.empty(0, np.int64) for _ in projections], []
-    together = [
-        pa.chunked_array([chunk for column in columns for chunk in column.chunks])
-        for columns in zip(*distinct, strict=True)
-    ]
+        return [np.empty(0, np.int64) for _ in parts], []
+    together = [_joined(columns) for columns in zip(*parts, strict=True)]
     entity, keys = dense(together, types)
-    parts = np.split(entity, np.cumsum(counts)[:-1])
-    return [parts[distinct.index(keys_)] for keys_ in several], entity_ids(keys)
+    return np.split(entity, np.cumsum(counts)[:-1]), entity_ids(keys)
+
+
+def _joined(columns: Sequence[Any]) -> Any:
+    if len(columns) == 1:
+        return columns[0]
+    return pa.concat_arrays([chunk for column in columns for chunk in getattr(column, "chunks", [column])])
 
 
 def columns_of(view: View, projected: Any, entity: Ints) -> Events:

@@ -1,7 +1,10 @@
 """Where a view meets its source: the SQL that projects a relation of source rows to what the view computes with.
 
-One text for every path: the stream runs it over a batch, bootstrap and training over the log.
+One text for bootstrap and training, which run it over the log. The stream projects a batch by arrays, to the same
+answers (compute/projecting.py).
 """
+
+from collections.abc import Sequence
 
 from featureflow_cli.compute.hashing import MAX_TEXT_BYTES
 from featureflow_cli.compute.sql_expressions import expression_sql
@@ -11,12 +14,12 @@ from featureflow_cli.spec.expressions import Expr
 from featureflow_cli.spec.types import STRING
 
 
-def projection_sql(view: View, relation: str, *, positions: bool = False) -> str:
+def projection_sql(view: View, relation: str) -> str:
     """SELECT over `relation` (the source's columns) of the view's events, one row each.
 
     `k0…` join keys (never null), `ts` BIGINT microseconds, `m0…` masks (BOOLEAN, never null), `x0…` operands (null
     where nothing is added: NaN, infinity and text over 1,024 bytes too); for a latest view `l0…` its columns,
-    `created` BIGINT microseconds and `deleted` BOOLEAN. With `positions` also `_partition` and `_offset`.
+    `created` BIGINT microseconds and `deleted` BOOLEAN.
     """
     source = view.source
     columns = [f"{quoted(key.column)} AS k{place}" for place, key in enumerate(view.join_keys)]
@@ -29,12 +32,16 @@ def projection_sql(view: View, relation: str, *, positions: bool = False) -> str
             f"epoch_us({quoted(source.created_timestamp)})" if source.created_timestamp else "NULL::BIGINT"
         )
         columns += [f"{created} AS created", f"{_mask(view.deleted) if view.deleted else 'false'} AS deleted"]
-    if positions:
-        columns += ["_partition", "_offset"]
     conditions = [f"{quoted(key.column)} IS NOT NULL" for key in view.join_keys]
     if view.where is not None:
         conditions.append(expression_sql(view.where))
     return f"SELECT {', '.join(columns)} FROM {relation} WHERE {' AND '.join(conditions)}"
+
+
+def values_sql(expressions: Sequence[Expr], relation: str) -> str:
+    """SELECT of the value of each expression, `e0…`, in each row of `relation`, in its order."""
+    columns = (f"{expression_sql(expr)} AS e{place}" for place, expr in enumerate(expressions))
+    return f"SELECT {', '.join(columns)} FROM {relation}"
 
 
 def _mask(expression: Expr) -> str:

@@ -18,7 +18,7 @@ from featureflow_cli.compute.cells import (
     LISTED,
     NO_CELLS,
     Cells,
-    ascending,
+    by_state_and_time,
     concat,
     families,
     reduced,
@@ -69,7 +69,9 @@ def empty(view: View, count: int) -> States:
 
 def lift(view: View, events: Events, count: int) -> States:
     """The states of `count` entities after exactly these events; `events.entity` indexes them."""
-    events = _in_order(events)
+    order = by_state_and_time(events.entity, events.ts)  # then all but keyed columns need no sorting any more
+    if order is not None:
+        events = events.take(order)
     coded = [*events.operands, *([events.row] if events.row is not None else [])]
     texts, moved = merge_texts([operand.texts for operand in coded])
     columns = [NO_CELLS] * len(view.columns)
@@ -116,17 +118,6 @@ def take(view: View, states: States, chosen: Ints) -> States:
 
 
 # --- lift
-
-
-def _in_order(events: Events) -> Events:
-    """By entity and time: then all but keyed columns need no sorting any more."""
-    if len(events.ts) < 2:
-        return events
-    low, span = int(events.ts.min()), int(np.ptp(events.ts)) + 1
-    if span * (int(events.entity.max()) + 1) >= 2**63:
-        return events.take(np.lexsort((events.ts, events.entity)))
-    order = ascending(events.entity * span + (events.ts - low))
-    return events if order is None else events.take(order)
 
 
 def _lift_family(view: View, family: list[int], events: Events, moved: list[Ints]) -> list[Cells]:

@@ -1,7 +1,8 @@
 """Expressions: a small SQL subset, parsed with sqlglot and type-checked against a schema (design.md 1.15).
 
 `docs/expressions.md` is the subset as users read it; `spec/operations.py` is its table of types. An `Expr` is
-evaluated by compute/rows.py (one row) and compute/sql_expressions.py (DuckDB), with the same answers.
+evaluated by compute/rows.py (one row), compute/sql_expressions.py (DuckDB) and, where it is plain, compute/arrays.py,
+with the same answers.
 """
 
 from collections.abc import Mapping

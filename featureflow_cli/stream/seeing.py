@@ -2,15 +2,14 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from featureflow_cli.compute.events import columns_of, numbered
-from featureflow_cli.compute.sql import projection_sql
-from featureflow_cli.compute.sql_text import quoted
+from featureflow_cli.compute.projecting import Columns, beyond_arrays, project
+from featureflow_cli.compute.sql import values_sql
+from featureflow_cli.compute.views import Source
 from featureflow_cli.engines.duckdb import Engine
 from featureflow_cli.evaluate.keeping import Kept
+from featureflow_cli.spec.expressions import Expr
 from featureflow_cli.stream.merging import Seen
 
 if TYPE_CHECKING:
@@ -33,37 +32,42 @@ class Sight:
 
 def see(engine: Engine, rows: "pa.Table", members: Sequence[Kept]) -> Sight:
     """Project `rows` (the log's schema, of the one source of all `members`) for each view."""
-    source = members[0].view.source
-    relation, before = _BATCH, 0
-    engine.register(_BATCH, rows)
-    try:
-        if source.until_us is not None:
-            moment = f"epoch_us({quoted(source.timestamp_field)})"
-            (before,) = engine.row(f"SELECT count(*) FROM {_BATCH} WHERE {moment} < {source.until_us}")
-            relation = f"(SELECT * FROM {_BATCH} WHERE {moment} >= {source.until_us})"
-        projected = [engine.table(projection_sql(kept.view, relation, positions=True)) for kept in members]
-    finally:
-        engine.unregister(_BATCH)
-    seen = _seen(members, projected)
+    kept = _from_until(members[0].view.source, rows)
+    views = [member.view for member in members]
+    columns = Columns(kept, _answered(engine, kept, beyond_arrays(views)))
+    found: dict[int, Seen] = {}
+    for entity in dict.fromkeys(view.entity for view in views):
+        mine = [place for place, view in enumerate(views) if view.entity == entity]
+        projected, ids = project(columns, [views[place] for place in mine])
+        for place, each in zip(mine, projected, strict=True):
+            found[place] = Seen(members[place], each.events, ids, each.partitions, each.offsets)
+    seen = tuple(found[place] for place in range(len(members)))
     ranked = tuple(
         (view.kept, int(view.events.ts.min()))
         for view in seen
         if len(view.offsets) and any(feature.aggregation == "rank" for feature in view.kept.view.features)
     )
-    return Sight(seen, ranked, before)
+    return Sight(seen, ranked, rows.num_rows - kept.num_rows)
 
 
-def _seen(members: Sequence[Kept], projected: "Sequence[pa.Table]") -> tuple[Seen, ...]:
-    """Projections as events; the entities of one name are numbered together."""
-    found: dict[int, Seen] = {}
-    for entity in dict.fromkeys(kept.view.entity for kept in members):
-        mine = [place for place, kept in enumerate(members) if kept.view.entity == entity]
-        numbers, ids = numbered([(members[place].view, projected[place]) for place in mine])
-        for place, number in zip(mine, numbers, strict=True):
-            rows = projected[place]
-            partitions, offsets = (
-                np.asarray(rows.column(name).to_numpy(), np.int64) for name in ("_partition", "_offset")
-            )
-            events = columns_of(members[place].view, rows, number)
-            found[place] = Seen(members[place], events, ids, partitions, offsets)
-    return tuple(found[place] for place in range(len(members)))
+def _from_until(source: Source, rows: "pa.Table") -> "pa.Table":
+    if source.until_us is None:
+        return rows
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    moments = rows.column(source.timestamp_field).cast(pa.int64())
+    return rows.filter(pc.greater_equal(moments, source.until_us))
+
+
+def _answered(engine: Engine, rows: "pa.Table", expressions: Sequence[Expr]) -> dict[Expr, Any]:
+    """The values of the expressions, by one query over the columns that they read."""
+    if not expressions:
+        return {}
+    read = frozenset[str]().union(*(expr.columns for expr in expressions))
+    engine.register(_BATCH, rows.select(sorted(read)))
+    try:
+        answers = engine.table(values_sql(expressions, _BATCH))
+    finally:
+        engine.unregister(_BATCH)
+    return dict(zip(expressions, (column.combine_chunks() for column in answers.columns), strict=True))

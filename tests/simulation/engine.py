@@ -1,4 +1,4 @@
-"""A stand-in for DuckDB that knows the few statements of stream and bootstrap, for the simulation's views only.
+"""A stand-in for DuckDB that knows the few statements of a bootstrap, for the simulation's views only.
 
 The projection is no part of the protocol; DuckDB takes 2 ms for one, this takes 0.1. A test holds it to DuckDB.
 """
@@ -40,8 +40,7 @@ class SimEngine:
         return (self._relations[BELOW].num_rows,)
 
     def table(self, sql: str) -> pa.Table:
-        view, relation, positions = _statements()[sql]
-        return projected(view, self._relations[relation], positions)
+        return projected(_statements()[sql], self._relations[BELOW])
 
     def batches(self, sql: str) -> Iterator[pa.RecordBatch]:
         bucket = _BUCKET.fullmatch(sql)
@@ -50,21 +49,14 @@ class SimEngine:
 
 
 @cache
-def _statements() -> dict[str, tuple[View, str, bool]]:
-    return {
-        projection_sql(view, relation, positions=positions): (view, relation, positions)
-        for view in views()
-        for relation, positions in (("batch", True), (BELOW, False))
-    }
+def _statements() -> dict[str, View]:
+    return {projection_sql(view, BELOW): view for view in views()}
 
 
-def projected(view: View, rows: pa.Table, positions: bool) -> pa.Table:
+def projected(view: View, rows: pa.Table) -> pa.Table:
     """Neither keys nor operands are ever null here, and no view has conditions."""
     (key,), (operand,) = view.join_keys, view.operands
     assert not view.masks
     assert view.where is None
     moments = np.asarray(rows.column(view.source.timestamp_field).cast("int64").to_numpy())
-    columns = {"k0": rows.column(key.column), "ts": moments, "x0": rows.column(str(operand.value))}
-    if positions:
-        columns |= {name: rows.column(name) for name in ("_partition", "_offset")}
-    return pa.table(columns)
+    return pa.table({"k0": rows.column(key.column), "ts": moments, "x0": rows.column(str(operand.value))})
