@@ -23,7 +23,7 @@ def main() -> None:
     report = run(project, once=True, stop=threading.Event(), batch_rows=rows, progress=progress)
     (source,) = progress.values()
     seconds = {name: float(each.sum) for name, each in source.steps.items()}
-    batches = max(1, int(source.steps["write"].counts.sum()))
+    batches = max(1, int(source.steps["write"].counts.sum()) if "write" in source.steps else 0)
 
     def mean(*steps: str) -> float:
         return sum(seconds.get(step, 0.0) for step in steps) / batches
