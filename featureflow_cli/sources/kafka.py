@@ -36,8 +36,8 @@ _COMMON: Config = {
 }
 _FETCHING: Config = {
     "fetch.queue.backoff.ms": 5,  # the default of 1000 stalls a fast consumer
-    "queued.min.messages": 200_000,
-    "queued.max.messages.kbytes": 128 * 1024,  # of all partitions: reading ahead is memory of this process
+    "queued.min.messages": 100_000,  # of all partitions, as the next: a batch is read ahead, and that is enough
+    "queued.max.messages.kbytes": 32 * 1024,  # reading ahead is memory of this process
     "fetch.wait.max.ms": 100,  # a partition that is taken up waits for the fetch before it
     "max.poll.interval.ms": 15 * 60_000,  # a bootstrap may take long, and is no reason to be thrown out
     "session.timeout.ms": 20_000,  # others take over what a killed worker held after so long (45 s by default)

@@ -22,6 +22,8 @@ from featureflow_cli.stream.faults import reached
 from featureflow_cli.stream.resident import Resident
 from featureflow_cli.times import Clock
 
+TURN_BYTES = 8 * 2**20
+"""Hashes of about so many bytes are merged and written at a time: as arrays they are several times as large."""
 WRITES_AT_ONCE = 20_000
 NEVER_US, FOREVER_US = -(2**63), 2**63 - 1
 """When a hash expires that is not written, and one that never does."""
@@ -79,19 +81,23 @@ class Written:
 def write_states(
     store: OnlineStore, resident: Resident, seen: Sequence[Seen], spans: Spans, clock: Clock
 ) -> Written:
-    """Merge what the views of one entity see into its hashes, until the store has acknowledged all of it."""
+    """Merge what the views of one entity see into its hashes, until the store has acknowledged all of it.
+
+    A turn after the other, so that the memory it takes does not grow with the states.
+    """
     written = Written()
     left = np.unique(np.concatenate([view.entities for view in seen])) if seen else np.empty(0, np.int64)
     while len(left):
-        views = [view.of(left) for view in seen]
+        turn, left = np.split(left, [min(resident.count_in(TURN_BYTES), WRITES_AT_ONCE)])
+        views = [view.of(turn) for view in seen]
         ids = views[0].ids
         held = resident.fetch(store, ids)
         merged = [_merge(view, held, resident.fields, spans) for view in views]
         changed, writes = _writes(ids, held, [each for each in merged if len(each.places)], clock())
         applied = _send(store, resident, writes, [held[at] for at in changed.tolist()])
-        left = left[changed[~applied]]
+        left = np.union1d(turn[changed[~applied]], left)
         covered = sum(each.covered for each in merged)
-        written += Written(int(applied.sum()), len(left), covered)
+        written += Written(int(applied.sum()), int(np.count_nonzero(~applied)), covered)
     return written
 
 
@@ -202,10 +208,10 @@ def _take_ends(ends: codec.Ends, chosen: Ints, count: int) -> codec.Ends:
 
 def _send(store: OnlineStore, resident: Resident, writes: Sequence[Write], before: Sequence[Held]) -> Bools:
     """Send the writes, and say which were taken; what is acknowledged is remembered, what was refused is forgotten."""
-    applied: list[bool] = []
-    for start in range(0, len(writes), WRITES_AT_ONCE):
-        applied += store.write(resident.entity, writes[start : start + WRITES_AT_ONCE])
-        reached("half_written")
+    if not writes:
+        return np.empty(0, np.bool_)
+    applied = store.write(resident.entity, writes)
+    reached("half_written")
     fields = resident.fields
     resident.remember(
         {

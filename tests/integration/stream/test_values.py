@@ -11,6 +11,7 @@ from featureflow_cli.compute.codec import decode
 from featureflow_cli.compute.reading import read
 from featureflow_cli.evaluate.log import accepted
 from featureflow_cli.evaluate.populations import Populations
+from featureflow_cli.stream import merging
 from featureflow_cli.times import DAY_US, HOUR_US
 from tests.integration.stream.world import Topic, World, compiled, drain, fill
 from tests.laws.answers import assert_rows
@@ -24,8 +25,12 @@ def world(tmp_path: Path) -> Iterator[World]:
     made.close()
 
 
-@pytest.mark.parametrize("seed", [21, 22])
-def test_a_drained_stream_answers_as_the_reference(world: World, seed: int) -> None:
+@pytest.mark.parametrize(("seed", "turn_bytes"), [(21, merging.TURN_BYTES), (22, 1), (23, 10_000)])
+def test_a_drained_stream_answers_as_the_reference(
+    world: World, seed: int, turn_bytes: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many hashes are merged at a time."""
+    monkeypatch.setattr(merging, "TURN_BYTES", turn_bytes)
     chance = Random(seed)
     worker = world.worker()
     for _ in range(6):

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from featureflow_cli.errors import StoreUnavailable
+from featureflow_cli.stream import merging
 from featureflow_cli.stream.worker import Worker
 from featureflow_cli.times import MINUTE_US
 from tests.integration.stream.world import START_US, Topic, World, check, compiled, drain, fill, online_states
@@ -52,7 +53,11 @@ def test_what_went_online_but_not_into_the_log_is_not_applied_twice(world: World
     check(world, second.members)
 
 
-def test_two_workers_on_one_store_double_nothing(world: World) -> None:
+@pytest.mark.parametrize("turn_bytes", [merging.TURN_BYTES, 10_000])
+def test_two_workers_on_one_store_double_nothing(
+    world: World, turn_bytes: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(merging, "TURN_BYTES", turn_bytes)
     fill(world, random.Random(5), 300)
     one, two = world.worker(), world.worker()
     one.take_up()
@@ -67,6 +72,17 @@ def test_two_workers_on_one_store_double_nothing(world: World) -> None:
     two.commit_offline()
     assert one.progress.conflicts + two.progress.conflicts > 0
     check(world, one.members)
+
+
+def test_large_states_are_merged_a_few_at_a_time(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    turns: list[str] = []
+    monkeypatch.setattr(merging, "TURN_BYTES", 1)
+    monkeypatch.setattr(merging, "reached", turns.append)
+    fill(world, random.Random(5), 300)
+    worker = world.worker()
+    drain(worker)
+    assert len(turns) == worker.progress.writes > 10
+    check(world, worker.members)
 
 
 def test_a_deleted_store_is_noticed_and_rebuilt_from_the_log(world: World) -> None:
