@@ -19,6 +19,7 @@ from featureflow_cli.offline.snapshots import Snapshot
 from featureflow_cli.plan.applied import Applied
 from featureflow_cli.plan.registry import Registry
 from featureflow_cli.stream.outside import Outside
+from featureflow_cli.stream.progress import Progress
 from tests.simulation.definitions import config, variants
 from tests.simulation.engine import BELOW, SimEngine
 from tests.simulation.processes import How
@@ -108,7 +109,7 @@ class SimGround:
         for member in self._members:
             member.close()
 
-    def outside(self, source: Source) -> Outside:
+    def outside(self, source: Source, progress: Progress) -> Outside:
         project, world = self._project, self._project.world
         member = world.join(project.slot, project.pause)
         log = project.log(source.name)
