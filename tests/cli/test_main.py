@@ -1,5 +1,6 @@
 """The command line itself: help without imports, words of other tools, errors and exit codes."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -36,6 +37,23 @@ def test_help_imports_nothing_heavy():
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stderr == "[]\n"
     assert all(name.split(" ")[-1] in done.stdout for name in COMMANDS)
+
+
+def test_a_stream_takes_its_memory_from_the_system(bank: Bank):
+    """Which allocator Arrow has is settled as it is loaded."""
+    assert bank("apply", "-y").code == 0
+    script = (
+        "from featureflow_cli.cli.main import app\n"
+        f"try: app(['--chdir', {os.fspath(bank.root)!r}, 'stream', '--once'])\n"
+        "except SystemExit as end: assert not end.code, end\n"
+        "import pyarrow\n"
+        "print(pyarrow.default_memory_pool().backend_name)\n"
+    )
+    environ = {name: value for name, value in os.environ.items() if name != "ARROW_DEFAULT_MEMORY_POOL"}
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=False, env=environ
+    )
+    assert done.stdout.split()[-1:] == ["system"], done.stderr
 
 
 @pytest.mark.parametrize("name", COMMANDS)
