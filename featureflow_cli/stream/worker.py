@@ -117,6 +117,8 @@ class Worker:
             self.parts[partition] = take(
                 partition, low, self.source, self._outside, self.commits.base, bool(self.members)
             )
+        if self.commits.base is not None:  # who held them before may not have come to report it
+            self._outside.intake.report(self.commits.base.ends)
 
     def let_go(self, partitions: Sequence[int]) -> None:
         """Commit what was decided, and leave the partitions to others.

@@ -8,13 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from confluent_kafka import Producer, TopicPartition
+from confluent_kafka import ConsumerGroupTopicPartitions, Producer, TopicPartition
 
 from featureflow_cli.apply.execute import execute
 from featureflow_cli.errors import FeatureflowError
 from featureflow_cli.evaluate.log import accepted
 from featureflow_cli.evaluate.project import Project, open_project
+from featureflow_cli.evaluate.topics import admin
 from featureflow_cli.offline.letters import DeadLetters
+from featureflow_cli.sources.kafka import group_id
 from featureflow_cli.stream.progress import StreamReport
 from featureflow_cli.stream.run import run
 from featureflow_cli.times import parse_timestamp, system_clock
@@ -192,6 +194,25 @@ def test_avro_events_are_read_by_the_schemas_that_wrote_them(
         ("e2", 1, Decimal("0.10"), at_us),
     ]
     assert_online_is_the_log(project)
+
+
+def test_the_group_shows_what_the_log_holds_though_nothing_is_left_to_commit(
+    tmp_path: Path, kafka: Kafka
+) -> None:
+    """A worker that was killed between the log's commit and its report leaves the group behind."""
+    topic = kafka.topic(2)
+    project = shop(tmp_path, topic, kafka.bootstrap)
+    for partition in range(2):
+        put(kafka, topic, partition, range(partition * 10, partition * 10 + 5))
+    streamed(project)
+    group = group_id(project.config.project, None, "events")
+    behind = [TopicPartition(topic, partition, 1) for partition in range(2)]
+    asked = kafka.admin.alter_consumer_group_offsets([ConsumerGroupTopicPartitions(group, behind)])
+    asked[group].result(30)
+    brokers = admin(project, project.repo.sources["events"].kafka)
+    assert brokers.committed(group, topic, 2) == {0: 1, 1: 1}
+    streamed(project)
+    assert brokers.committed(group, topic, 2) == {0: 5, 1: 5}
 
 
 def test_letters_are_read_again_once_their_schema_is_registered(
