@@ -26,6 +26,8 @@ LONGEST = 64
 """Longer texts are hashed one by one, by Python: shorter ones by their length, all of one length together."""
 _MULTIPLIERS = np.random.default_rng().integers(0, 2**64, LONGEST // 4 + 1, np.uint64) | np.uint64(1)
 _ROW_BITS = 32
+BLOCK_IDS = 4096
+"""Ids of so many small batches are kept together: an array of its own for a few ids is larger than they are."""
 
 
 @dataclass(frozen=True)
@@ -57,11 +59,12 @@ def ids_of(column: Any, column_type: ColumnType) -> Ids:
 
 @dataclass(frozen=True)
 class _Run:
-    """Sorted by hash; `place` is the number of the batch and the row in it where the id itself is kept."""
+    """Sorted by hash; `place` is the number of the block and the row in it where the id itself is kept."""
 
     hashes: Hashes
     moments: Ints
     places: Ints
+    newest_us: int
 
 
 class Remembered:
@@ -69,8 +72,8 @@ class Remembered:
 
     def __init__(self) -> None:
         self._runs: list[_Run] = []  # each more than twice as long as the next
-        self._ids: dict[int, tuple[Any, int]] = {}  # by number of batch: the values, their newest moment
-        self._batches = 0
+        self._blocks: dict[int, tuple[Any, int]] = {}  # by number: the ids themselves, their newest moment
+        self._last = 0  # the block that small batches go to
 
     def __len__(self) -> int:
         """How many are held; some of them may be past remembering."""
@@ -80,16 +83,26 @@ class Remembered:
         """Hold these as well; what is older than `oldest_us` may go."""
         if not len(ids):
             return
-        places = (self._batches << _ROW_BITS) + np.arange(len(ids))
-        self._ids[self._batches] = (ids.values, int(moments.max()))
-        self._batches += 1
+        newest_us = int(moments.max())
+        places = self._keep(ids.values, newest_us) + np.arange(len(ids))
         order = np.argsort(ids.hashes)
-        run = _Run(ids.hashes[order], moments[order], places[order])
+        run = _Run(ids.hashes[order], moments[order], places[order], newest_us)
+        self._runs = [held for held in self._runs if held.newest_us >= oldest_us]
         while self._runs and len(self._runs[-1].hashes) <= 2 * len(run.hashes):
             run = _merged(self._runs.pop(), run, oldest_us)
         if len(run.hashes):
             self._runs.append(run)
-        self._ids = {number: kept for number, kept in self._ids.items() if kept[1] >= oldest_us}
+        self._blocks = {number: kept for number, kept in self._blocks.items() if kept[1] >= oldest_us}
+
+    def _keep(self, values: Any, newest_us: int) -> int:
+        """The place of the first of these ids; the others follow."""
+        held, held_us = self._blocks.get(self._last, (None, newest_us))
+        if held is None or len(held) + len(values) > BLOCK_IDS:
+            self._last += 1
+            self._blocks[self._last] = (values, newest_us)
+            return self._last << _ROW_BITS
+        self._blocks[self._last] = (pa.concat_arrays([held, values]), max(newest_us, held_us))
+        return (self._last << _ROW_BITS) + len(held)
 
     def may_hold(self, hashes: Hashes) -> Bools:
         """Where an id of such a hash is held. The hashes are sorted."""
@@ -116,11 +129,11 @@ class Remembered:
     def _equal(self, places: Ints, values: Any) -> Bools:
         """Whether the ids at these places are those; not where they are past remembering and gone."""
         same = np.zeros(len(places), np.bool_)
-        batches, rows = places >> _ROW_BITS, places & (2**_ROW_BITS - 1)
-        for number in np.unique(batches).tolist():
-            mine = np.flatnonzero(batches == number)
-            if number in self._ids:
-                kept = self._ids[number][0].take(pa.array(rows[mine]))
+        blocks, rows = places >> _ROW_BITS, places & (2**_ROW_BITS - 1)
+        for number in np.unique(blocks).tolist():
+            mine = np.flatnonzero(blocks == number)
+            if number in self._blocks:
+                kept = self._blocks[number][0].take(pa.array(rows[mine]))
                 same[mine] = flags(pc.equal(kept, values.take(pa.array(mine))))
         return same
 
@@ -132,7 +145,7 @@ def _merged(one: _Run, other: _Run, oldest_us: int) -> _Run:
     )
     order = np.argsort(hashes, kind="stable")  # of two sorted runs: it merges them
     order = order[moments[order] >= oldest_us]
-    return _Run(hashes[order], moments[order], places[order])
+    return _Run(hashes[order], moments[order], places[order], max(one.newest_us, other.newest_us))
 
 
 def _text_hashes(texts: Any) -> Hashes:

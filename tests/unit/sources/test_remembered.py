@@ -17,12 +17,18 @@ BATCHES = st.lists(st.lists(st.tuples(TEXTS, st.integers(0, 50)), max_size=8), m
 
 
 @pytest.mark.parametrize("collide", [False, True])
-@given(batches=BATCHES, asked=st.lists(TEXTS, max_size=8), oldest_us=st.integers(0, 50))
+@given(
+    batches=BATCHES,
+    asked=st.lists(TEXTS, max_size=8),
+    oldest_us=st.integers(0, 50),
+    block=st.sampled_from([1, 5, remembered.BLOCK_IDS]),
+)
 def test_the_newest_moment_of_an_id_is_told_by_the_id_itself(
-    collide: bool, batches: list[list[tuple[str, int]]], asked: list[str], oldest_us: int
+    collide: bool, batches: list[list[tuple[str, int]]], asked: list[str], oldest_us: int, block: int
 ) -> None:
     """Whatever is older than what is to be remembered may be told or not."""
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(remembered, "BLOCK_IDS", block)
         if collide:
             patch.setattr(remembered, "_MULTIPLIERS", np.zeros_like(remembered._MULTIPLIERS))
         held, newest = Remembered(), dict[str, int]()
@@ -44,3 +50,29 @@ def test_the_newest_moment_of_an_id_is_told_by_the_id_itself(
         assert may[
             np.isin(hashes, ids.hashes[[newest.get(text, NEVER_US) >= oldest_us for text in asked]])
         ].all()
+
+
+def test_a_slow_stream_keeps_its_ids_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither a step nor the memory grows with the number of batches that are remembered, small as they may be."""
+    monkeypatch.setattr(remembered, "BLOCK_IDS", 50)
+    held = Remembered()
+    for moment in range(2_000):
+        held.add(ids_of(pa.array([f"{moment} a", f"{moment} b"]), STRING), np.full(2, moment), moment - 499)
+        assert len(held._blocks) <= 2 * 500 / 50 + 2
+        assert len(held._runs) <= 12
+        assert len(held) <= 2 * 2 * 500
+    asked = ids_of(pa.array(["1999 a", "1500 b", "10 a"]), STRING)
+    assert held.moments(asked).tolist() == [1_999, 1_500, NEVER_US]
+
+
+def test_what_a_rush_left_goes_once_it_is_past() -> None:
+    held = Remembered()
+    held.add(
+        ids_of(pa.array([f"rush {number}" for number in range(50_000)]), STRING),
+        np.zeros(50_000, np.int64),
+        -9,
+    )
+    for moment in range(1, 20):
+        held.add(ids_of(pa.array([f"quiet {moment}"]), STRING), np.full(1, moment), moment - 9)
+    assert len(held) < 40
+    assert sum(len(values) for values, _ in held._blocks.values()) < 40

@@ -155,7 +155,7 @@ def test_what_is_past_remembering_is_forgotten() -> None:
         events = [Event(str(moment), moment, moment) for moment in range(start, start + 20)]
         memory.remember(judge(rows_of(events), 2000, memory, source_of()))
         assert len(memory) <= 70
-        assert len(memory.accepted._ids) <= 4
+        assert len(memory.accepted._blocks) <= 4
     again = [Event("1999", 1999, 1999), Event("1989", 1989, 1989), Event("1988", 1988, 1988)]
     assert judge(rows_of(again), 2000, memory, source_of()).accepted.tolist() == [False, False, True]
 
