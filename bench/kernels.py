@@ -92,7 +92,7 @@ class Nowhere:
     def read(self, entity: str, ids: Sequence[str], fields: Sequence[str]) -> list[Held]:
         return [Held(None, (None,) * len(fields)) for _ in ids]
 
-    def write(self, entity: str, writes: Sequence[Write]) -> list[bool]:
+    def write(self, entity: str, fields: Sequence[str], writes: Sequence[Write]) -> list[bool]:
         return [True] * len(writes)
 
 

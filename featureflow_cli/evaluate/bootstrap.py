@@ -105,10 +105,10 @@ def _write_missing(store: OnlineStore, kept: Kept, ids: list[str], states: state
             (at, found.version) for at, found in zip(todo, held, strict=True) if found.blobs[0] is None
         ]
         writes = [
-            Write(ids[at], version, fresh, {kept.field: blobs[at]}, {kept.field: newest[at]}, until[at])
+            Write(ids[at], version, fresh, (blobs[at],), (newest[at],), until[at])
             for (at, version), fresh in zip(missing, new_versions(len(missing)), strict=True)
         ]
-        applied = store.write(kept.view.entity, writes) if writes else []
+        applied = store.write(kept.view.entity, [kept.field], writes) if writes else []
         todo = [at for (at, _), taken in zip(missing, applied, strict=True) if not taken]
         written += sum(applied)
     return written

@@ -64,7 +64,7 @@ class RedisStore:
                     found[place] = held(answer)
         return found
 
-    def write(self, entity: str, writes: Sequence[Write]) -> list[bool]:
+    def write(self, entity: str, fields: Sequence[str], writes: Sequence[Write]) -> list[bool]:
         if not writes:
             return []
         prefix, function, now_us = self._hashes(entity), full_name("write").encode(), self._clock()
@@ -75,7 +75,7 @@ class RedisStore:
             for shard, places in split:
                 talk.prepare(shard)
                 mine = [writes[place] for place in places] if len(split) > 1 else writes
-                for call in write_calls(function, prefix, mine, now_us):
+                for call in write_calls(function, prefix, fields, mine, now_us):
                     talk.send(shard, call, 1)
                     calls[shard] += 1
             for shard, places in split:

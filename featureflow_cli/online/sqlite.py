@@ -73,12 +73,18 @@ class SqliteStore:
         )
         return {row[0]: Held(row[1], row[2:]) for row in rows}
 
-    def write(self, entity: str, writes: Sequence[Write]) -> list[bool]:
+    def write(self, entity: str, fields: Sequence[str], writes: Sequence[Write]) -> list[bool]:
         if not writes:
             return []
         table, now_us = self._table(entity), self._clock()
         with self._file.transaction() as connection:
-            _add_columns(connection, table, {field for write in writes for field in write.blobs})
+            columns = zip(*(write.blobs for write in writes), strict=True)
+            set_ = [
+                field
+                for field, column in zip(fields, columns, strict=True)
+                if any(blob is not None for blob in column)
+            ]
+            _add_columns(connection, table, set_)
             rows = connection.execute(
                 f"SELECT id, version, expires_us FROM {_quoted(table)} WHERE {_AMONG}",
                 (json.dumps([write.id for write in writes]),),
@@ -87,7 +93,8 @@ class SqliteStore:
             connection.executemany(f"DELETE FROM {_quoted(table)} WHERE id = ?", [(id,) for id in dead])
             versions = {id: version for id, version, _ in rows if id not in dead}
             applied = [versions.get(write.id) == write.expected for write in writes]
-            _upsert(connection, table, [write for write, taken in zip(writes, applied, strict=True) if taken])
+            taken = [write for write, is_taken in zip(writes, applied, strict=True) if is_taken]
+            _upsert(connection, table, fields, taken)
             self._sweep(connection, table, now_us)
         return applied
 
@@ -285,28 +292,30 @@ def _columns(connection: sqlite3.Connection, table: str) -> frozenset[str]:
     )
 
 
-def _add_columns(connection: sqlite3.Connection, table: str, fields: set[str]) -> None:
+def _add_columns(connection: sqlite3.Connection, table: str, fields: Sequence[str]) -> None:
     known = _columns(connection, table)
     if not known:
         connection.execute(
             f"CREATE TABLE {_quoted(table)}"
             " (id TEXT PRIMARY KEY NOT NULL, version BLOB NOT NULL, expires_us INTEGER)"
         )
-    for field in sorted(fields - known):
+    for field in sorted(set(fields) - known):
         connection.execute(f"ALTER TABLE {_quoted(table)} ADD COLUMN {_quoted(_newest(field))} INTEGER")
         connection.execute(f"ALTER TABLE {_quoted(table)} ADD COLUMN {_quoted(field)} BLOB")
 
 
-def _upsert(connection: sqlite3.Connection, table: str, writes: Sequence[Write]) -> None:
+def _upsert(
+    connection: sqlite3.Connection, table: str, fields: Sequence[str], writes: Sequence[Write]
+) -> None:
     """One statement for the writes of the same fields, in order of id: neighbours share a page.
 
     The expiry only moves outwards, and a write that never expires takes it off (design.md 5 [longest]).
     """
-    alike: dict[tuple[str, ...], list[Write]] = defaultdict(list)
+    alike: dict[tuple[int, ...], list[Write]] = defaultdict(list)
     for write in writes:
-        alike[tuple(write.blobs)].append(write)
-    for fields, group in alike.items():
-        columns = [_quoted(name) for field in fields for name in (_newest(field), field)]
+        alike[tuple(at for at, blob in enumerate(write.blobs) if blob is not None)].append(write)
+    for set_, group in alike.items():
+        columns = [_quoted(name) for at in set_ for name in (_newest(fields[at]), fields[at])]
         places = ", ".join("?" for _ in range(3 + len(columns)))
         connection.executemany(
             f"INSERT INTO {_quoted(table)} ({', '.join(['id', 'version', 'expires_us', *columns])})"
@@ -319,7 +328,7 @@ def _upsert(connection: sqlite3.Connection, table: str, writes: Sequence[Write])
                     write.id,
                     write.version,
                     write.expires_us,
-                    *(part for field in fields for part in (write.newest_us[field], write.blobs[field])),
+                    *(part for at in set_ for part in (write.newest_us[at], write.blobs[at])),
                 )
                 for write in sorted(group, key=lambda write: write.id)
             ),

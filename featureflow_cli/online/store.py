@@ -20,15 +20,16 @@ class Held(NamedTuple):
 class Write(NamedTuple):
     """Compare and set one entity's hash: applied whole if its version is still `expected`, or not at all.
 
-    `version` is eight random bytes, never a counter. `newest_us` is per field, for scans by activity.
-    `expires_us` None: never expires; a hash expires with the latest of the writes it took (design.md 5).
+    `version` is eight random bytes, never a counter. `blobs` are in the order of the call's fields, as those of a
+    `Held` are; None leaves a field as it is. `newest_us` beside them is for scans by activity. `expires_us` None:
+    never expires; a hash expires with the latest of the writes it took (design.md 5).
     """
 
     id: str
     expected: bytes | None
     version: bytes
-    blobs: Mapping[str, bytes]
-    newest_us: Mapping[str, int]
+    blobs: tuple[bytes | None, ...]
+    newest_us: tuple[int, ...]
     expires_us: int | None
 
 
@@ -46,7 +47,7 @@ class OnlineStore(Protocol):
     def read(self, entity: str, ids: Sequence[str], fields: Sequence[str]) -> list[Held]:
         """One `Held` per id, in order; one round trip a call and, where there are any, one snapshot."""
 
-    def write(self, entity: str, writes: Sequence[Write]) -> list[bool]:
+    def write(self, entity: str, fields: Sequence[str], writes: Sequence[Write]) -> list[bool]:
         """True where the write was applied, False where the version had moved; per write, in order.
 
         The ids of one call are distinct.

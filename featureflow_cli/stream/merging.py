@@ -7,7 +7,7 @@ overlap]; whoever loses the race reads again, and drops again. So a batch may co
 time.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -25,6 +25,7 @@ from featureflow_cli.times import Clock
 TURN_BYTES = 8 * 2**20
 """Hashes of about so many bytes are merged and written at a time: as arrays they are several times as large."""
 WRITES_AT_ONCE = 20_000
+Blobs = tuple[bytes | None, ...]
 NEVER_US, FOREVER_US = -(2**63), 2**63 - 1
 """When a hash expires that is not written, and one that never does."""
 
@@ -93,7 +94,7 @@ def write_states(
         ids = views[0].ids
         held = resident.fetch(store, ids)
         merged = [_merge(view, held, resident.fields, spans) for view in views]
-        changed, writes = _writes(ids, held, [each for each in merged if len(each.places)], clock())
+        changed, writes = _writes(ids, held, resident.fields, merged, clock())
         applied = _send(store, resident, writes, [held[at] for at in changed.tolist()])
         left = np.union1d(turn[changed[~applied]], left)
         covered = sum(each.covered for each in merged)
@@ -133,31 +134,33 @@ def _merge(view: Seen, held: Sequence[Held], fields: Sequence[str], spans: Spans
 
 
 def _writes(
-    ids: Sequence[str], held: Sequence[Held], merged: Sequence[_Merged], now_us: int
+    ids: Sequence[str], held: Sequence[Held], fields: Sequence[str], merged: Sequence[_Merged], now_us: int
 ) -> tuple[Ints, list[Write]]:
     """The places of the hashes that change, and their writes: each with all the views that the batch touches."""
-    blobs: list[dict[str, bytes]] = [{} for _ in ids]
-    newest_us: list[dict[str, int]] = [{} for _ in ids]
     expiry_us = np.full(len(ids), NEVER_US)
+    blobs = [np.full(len(ids), None, object) for _ in fields]
+    newest_us = [np.zeros(len(ids), np.int64) for _ in fields]
     for each in merged:
         expiries = expires_us(each.kept.view, each.newest_us, now_us)
         expiry_us[each.places] = np.maximum(
             expiry_us[each.places], FOREVER_US if expiries is None else expiries
         )
-        field = each.kept.field
-        for place, blob, moment in zip(
-            each.places.tolist(), each.blobs, each.newest_us.tolist(), strict=True
-        ):
-            blobs[place][field] = blob
-            newest_us[place][field] = moment
+        column = fields.index(each.kept.field)
+        blobs[column][each.places] = each.blobs
+        newest_us[column][each.places] = each.newest_us
     changed = np.flatnonzero(expiry_us != NEVER_US)
-    places, until = changed.tolist(), expiry_us[changed].tolist()
-    return changed, [
-        Write(
-            ids[at], held[at].version, version, blobs[at], newest_us[at], None if last == FOREVER_US else last
-        )
-        for at, version, last in zip(places, new_versions(len(places)), until, strict=True)
-    ]
+    places, until = changed.tolist(), expiry_us[changed].astype(object)
+    until[expiry_us[changed] == FOREVER_US] = None
+    rows = zip(
+        [ids[at] for at in places],
+        [held[at].version for at in places],
+        new_versions(len(places)),
+        zip(*(column[changed].tolist() for column in blobs), strict=True),
+        zip(*(column[changed].tolist() for column in newest_us), strict=True),
+        until.tolist(),
+        strict=True,
+    )
+    return changed, list(map(Write._make, rows))
 
 
 def covered_ends(kept: Kept, ends: codec.Ends, view: Seen, spans: Spans) -> Ints:
@@ -210,15 +213,31 @@ def _send(store: OnlineStore, resident: Resident, writes: Sequence[Write], befor
     """Send the writes, and say which were taken; what is acknowledged is remembered, what was refused is forgotten."""
     if not writes:
         return np.empty(0, np.bool_)
-    applied = store.write(resident.entity, writes)
+    applied = store.write(resident.entity, resident.fields, writes)
     reached("half_written")
-    fields = resident.fields
-    resident.remember(
-        {
-            write.id: Held(write.version, tuple(map(write.blobs.get, fields, held.blobs)))
-            for write, held, taken in zip(writes, before, applied, strict=True)
-            if taken
-        }
+    there = zip(
+        (write.version for write in writes),
+        _over((write.blobs for write in writes), (held.blobs for held in before)),
+        strict=True,
     )
-    resident.forget([write.id for write, taken in zip(writes, applied, strict=True) if not taken])
+    known = dict(zip((write.id for write in writes), map(Held._make, there), strict=True))
+    lost = [write.id for write, taken in zip(writes, applied, strict=True) if not taken]
+    for id in lost:
+        del known[id]
+    resident.remember(known)
+    resident.forget(lost)
     return np.array(applied, np.bool_)
+
+
+def _over(written: Iterable[Blobs], before: Iterable[Blobs]) -> Iterator[Blobs]:
+    """The blobs of each hash: those that were written, and else those that it had."""
+    columns = zip(zip(*written, strict=True), zip(*before, strict=True), strict=True)
+    return zip(
+        *(
+            fresh
+            if None not in fresh
+            else [old if new is None else new for new, old in zip(fresh, stood, strict=True)]
+            for fresh, stood in columns
+        ),
+        strict=True,
+    )

@@ -25,8 +25,8 @@ def write(
 ) -> bytes:
     """Write a state over that version; the new version."""
     version = secrets.token_bytes(8)
-    wrote = Write(id, expected, version, {"f.1": b"a"}, {"f.1": newest_us}, expires_us)
-    assert store.write("user", [wrote]) == [True]
+    wrote = Write(id, expected, version, (b"a",), (newest_us,), expires_us)
+    assert store.write("user", ["f.1"], [wrote]) == [True]
     return version
 
 

@@ -362,8 +362,8 @@ def test_another_online_state_is_flagged(store: FeatureStore):
 
     def put(blob: bytes | None, before: bytes | None, version: bytes) -> None:
         assert blob is not None
-        write = Write("1", before, version, {build.field: blob}, {build.field: END_US}, None)
-        assert held.write("user", [write]) == [True]
+        write = Write("1", before, version, (blob,), (END_US,), None)
+        assert held.write("user", [build.field], [write]) == [True]
 
     put(other.blobs[0], one.version, b"tampered")
     try:

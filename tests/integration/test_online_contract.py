@@ -39,6 +39,7 @@ class Moment:
 
 
 REDIS = pytest.mark.service("redis")
+FIELDS = ("f.0", "f.1", "f.2", "g.1", "h.1", "z.1")
 STORES = ["sqlite", pytest.param("redis", marks=REDIS), pytest.param("redis-cluster", marks=REDIS)]
 
 
@@ -92,7 +93,13 @@ def write(
     expires_us: int | None = None,
     newest_us: int = 0,
 ) -> Write:
-    return Write(id, expected, secrets.token_bytes(8), blobs, dict.fromkeys(blobs, newest_us), expires_us)
+    """A write of `put`."""
+    values = tuple(map(blobs.get, FIELDS))
+    return Write(id, expected, secrets.token_bytes(8), values, (newest_us,) * len(FIELDS), expires_us)
+
+
+def put(store: OnlineStore, entity: str, *writes: Write) -> list[bool]:
+    return store.write(entity, FIELDS, writes)
 
 
 def blobs(store: OnlineStore, id: str, *fields: str) -> tuple[bytes | None, ...]:
@@ -109,7 +116,7 @@ def test_what_was_never_written_is_absent(store: OnlineStore) -> None:
 
 def test_a_write_is_read_back_in_the_order_asked(store: OnlineStore) -> None:
     first, second = write("1", {"f.1": b"a"}), write("2,x%2Cy", {"f.1": b"b", "g.1": b"\0\xff"})
-    assert store.write("user", [first, second]) == [True, True]
+    assert put(store, "user", first, second) == [True, True]
     held = store.read("user", ["2,x%2Cy", "3", "1"], ["g.1", "f.1"])
     assert [(h.version, h.blobs) for h in held] == [
         (second.version, (b"\0\xff", b"b")),
@@ -120,37 +127,37 @@ def test_a_write_is_read_back_in_the_order_asked(store: OnlineStore) -> None:
 
 def test_many_ids_in_one_call(store: OnlineStore) -> None:
     ids = [str(number) for number in range(5_000)]
-    assert all(store.write("user", [write(id, {"f.1": id.encode()}) for id in ids]))
+    assert all(put(store, "user", *(write(id, {"f.1": id.encode()}) for id in ids)))
     assert [h.blobs[0] for h in store.read("user", ids, ["f.1"])] == [id.encode() for id in ids]
 
 
 def test_a_write_over_another_version_is_refused_whole(store: OnlineStore) -> None:
     first = write("1", {"f.1": b"a"})
-    store.write("user", [first])
+    put(store, "user", first)
     stale = [write("1", {"f.1": b"x", "g.1": b"x"}), write("2", {"f.1": b"y"}, secrets.token_bytes(8))]
-    assert store.write("user", stale) == [False, False]
+    assert put(store, "user", *stale) == [False, False]
     assert blobs(store, "1", "f.1", "g.1") == (b"a", None)
     assert blobs(store, "2", "f.1") == (None,)
-    assert store.write("user", [write("1", {"f.1": b"b"}, first.version)]) == [True]
+    assert put(store, "user", write("1", {"f.1": b"b"}, first.version)) == [True]
 
 
 def test_a_write_leaves_the_other_fields(store: OnlineStore) -> None:
     first = write("1", {"f.1": b"a", "g.1": b"g"})
-    store.write("user", [first])
-    store.write("user", [write("1", {"f.1": b"b"}, first.version)])
+    put(store, "user", first)
+    put(store, "user", write("1", {"f.1": b"b"}, first.version))
     assert blobs(store, "1", "f.1", "g.1") == (b"b", b"g")
 
 
 def test_entities_and_projects_do_not_meet(make: Maker) -> None:
     shop, other = make("shop"), make("Shop")
-    shop.write("user", [write("1", {"f.1": b"shop"})])
+    put(shop, "user", write("1", {"f.1": b"shop"}))
     shop.mark(0, "f.1", {0: 5})
     shop.publish("f.1", "rank", 60, b"p", shop.withdrawals("f.1"))
     assert other.read("user", ["1"], ["f.1"])[0].version is None
     assert shop.read("User", ["1"], ["f.1"])[0].version is None
     assert other.marker(0, "f.1") is None
     assert other.population("f.1", "rank", 60) is None
-    other.write("user", [write("1", {"f.1": b"other"})])
+    put(other, "user", write("1", {"f.1": b"other"}))
     other.teardown()
     assert blobs(shop, "1", "f.1") == (b"shop",)
     assert shop.marker(0, "f.1") == {0: 5}
@@ -162,13 +169,13 @@ def test_entities_and_projects_do_not_meet(make: Maker) -> None:
 
 def test_an_expired_hash_is_absent_and_comes_back_empty(store: OnlineStore, moment: Moment) -> None:
     old = write("1", {"f.1": b"a", "g.1": b"g"}, expires_us=moment() + SECOND_US)
-    store.write("user", [old])
+    put(store, "user", old)
     assert blobs(store, "1", "f.1") == (b"a",)
     moment.passes(SECOND_US)
     assert store.read("user", ["1"], ["f.1"])[0].version is None
     assert store.count("user", "f.1") == 0
-    assert store.write("user", [write("1", {"f.1": b"x"}, old.version)]) == [False]
-    assert store.write("user", [write("1", {"f.1": b"b"}, None, expires_us=moment() + HOUR_US)]) == [True]
+    assert put(store, "user", write("1", {"f.1": b"x"}, old.version)) == [False]
+    assert put(store, "user", write("1", {"f.1": b"b"}, None, expires_us=moment() + HOUR_US)) == [True]
     assert blobs(store, "1", "f.1", "g.1") == (b"b", None)
 
 
@@ -186,7 +193,7 @@ def test_an_expiry_only_moves_outwards(store: OnlineStore, moment: Moment) -> No
                 last[str(number)] = write(
                     str(number), {f"f.{round_}": b"a"}, expected, expires_us=order[round_]
                 )
-                assert store.write("user", [last[str(number)]]) == [True]
+                assert put(store, "user", last[str(number)]) == [True]
     moment.passes(SECOND_US)
     there = [blobs(store, str(number), "f.0", "f.1") for number in range(len(orders))]
     assert there == [(b"a", b"a")] * 5 + [(None, None)]
@@ -194,14 +201,14 @@ def test_an_expiry_only_moves_outwards(store: OnlineStore, moment: Moment) -> No
 
 def test_scan_gives_the_active_in_order_of_id(store: OnlineStore) -> None:
     ids = [f"{number:05}" for number in range(4_500)]
-    store.write("user", [write(id, {"f.1": id.encode()}, newest_us=int(id)) for id in reversed(ids)])
-    store.write("user", [write("g only", {"g.1": b"g"}, newest_us=10**9)])
+    put(store, "user", *(write(id, {"f.1": id.encode()}, newest_us=int(id)) for id in reversed(ids)))
+    put(store, "user", write("g only", {"g.1": b"g"}, newest_us=10**9))
     scanned = [row for chunk in store.scan("user", "f.1", 100) for row in chunk]
     assert scanned == [(id, id.encode()) for id in ids[100:]]
 
 
 def test_a_sample_repeats_itself_and_follows_its_seed(store: OnlineStore) -> None:
-    store.write("user", [write(str(number), {"f.1": b"a"}) for number in range(200)])
+    put(store, "user", *(write(str(number), {"f.1": b"a"}) for number in range(200)))
     first = store.sample("user", "f.1", 20, seed=1)
     assert len(set(first)) == 20
     assert store.sample("user", "f.1", 20, seed=1) == first
@@ -236,7 +243,7 @@ def test_a_population_stands_until_it_is_withdrawn(store: OnlineStore) -> None:
 def test_a_dropped_field_is_gone_and_others_stay(make: Maker) -> None:
     store, elsewhere = make("shop"), make("shop")
     first = write("1", {"f.1": b"a", "g.1": b"g"})
-    store.write("user", [first])
+    put(store, "user", first)
     store.mark(0, "f.1", {0: 1})
     store.publish("f.1", "rank", 60, b"p", store.withdrawals("f.1"))
     assert elsewhere.read("user", ["1"], ["f.1", "g.1"])[0].blobs == (b"a", b"g")
@@ -244,16 +251,16 @@ def test_a_dropped_field_is_gone_and_others_stay(make: Maker) -> None:
     assert elsewhere.read("user", ["1"], ["f.1", "g.1"])[0].blobs == (None, b"g")
     assert elsewhere.marker(0, "f.1") is None
     assert elsewhere.population("f.1", "rank", 60) is None
-    assert elsewhere.write("user", [write("1", {"f.1": b"again"}, first.version)]) == [True]
+    assert put(elsewhere, "user", write("1", {"f.1": b"again"}, first.version)) == [True]
     assert store.read("user", ["1"], ["f.1", "g.1"])[0].blobs == (b"again", b"g")
 
 
 def test_fields_are_those_of_states_markers_and_populations(make: Maker) -> None:
     store, other = make("shop"), make("other")
     assert store.fields() == set()
-    other.write("user", [write("1", {"z.1": b"z"})])
-    store.write("user", [write(str(number), {"f.1": b"a"}) for number in range(50)])
-    store.write("item", [write("1", {"g.1": b"a", "h.1": b"b"})])
+    put(other, "user", write("1", {"z.1": b"z"}))
+    put(store, "user", *(write(str(number), {"f.1": b"a"}) for number in range(50)))
+    put(store, "item", write("1", {"g.1": b"a", "h.1": b"b"}))
     store.mark(store.shards - 1, "i.1", {0: 1})
     store.publish("j.1", "rank", 60, b"p", store.withdrawals("j.1"))
     assert store.fields() == {"f.1", "g.1", "h.1", "i.1", "j.1"}
@@ -264,7 +271,7 @@ def test_fields_are_those_of_states_markers_and_populations(make: Maker) -> None
 
 def test_bytes_held_follow_the_blobs(store: OnlineStore) -> None:
     assert store.bytes_held() == 0
-    store.write("user", [write(str(number), {"f.1": bytes(1_000)}) for number in range(10)])
+    put(store, "user", *(write(str(number), {"f.1": bytes(1_000)}) for number in range(10)))
     assert 10_000 <= store.bytes_held() <= 15_000  # Redis counts what it spends on a hash
 
 
@@ -283,9 +290,8 @@ def _count_up(kind: str, where: str, start: "multiprocessing.synchronize.Barrier
             held = store.read("user", ["hot"], ["f.1"])[0]
             total = int(held.blobs[0] or b"0") + 1
             own = f"{os.getpid()}-{number}"
-            applied, _ = store.write(
-                "user", [write("hot", {"f.1": b"%d" % total}, held.version), write(own, {"f.1": b"1"})]
-            )
+            hot = write("hot", {"f.1": b"%d" % total}, held.version)
+            applied, _ = put(store, "user", hot, write(own, {"f.1": b"1"}))
         store.mark(0, "f.1", {os.getpid(): number})
     store.close()
 

@@ -132,12 +132,12 @@ def test_nothing_is_repeated_after_an_answer_was_lost(server: RedisServer) -> No
     store = opened(server.url, timeout="200ms")
     first = write(store, "1")
     server.freeze()
-    late = Write("1", first, b"12345678", {"f.1": b"late"}, {"f.1": 0}, None)
+    late = Write("1", first, b"12345678", (b"late",), (0,), None)
     with pytest.raises(StoreUnavailable):
-        store.write("user", [late])
+        store.write("user", ["f.1"], [late])
     server.thaw()
     wait_until(lambda: version(store, "1") == b"12345678", "the write comes late")
-    assert store.write("user", [late]) == [False]
+    assert store.write("user", ["f.1"], [late]) == [False]
     store.close()
 
 

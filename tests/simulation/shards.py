@@ -99,7 +99,7 @@ class Cluster:
         if server in self.alive[shard]:
             run(self.shards[shard][server])
 
-    def take(self, server: Server, entity: str, write: Write) -> bool:
+    def take(self, server: Server, entity: str, fields: Sequence[str], write: Write) -> bool:
         """Compare and set, as a store does it."""
         found = server.hash(entity, write.id, self.clock())
         if self.promises.compare and (found.version if found else None) != write.expected:
@@ -108,7 +108,8 @@ class Cluster:
         if found and self.promises.longest:
             never = until_us is None or found.until_us is None
             until_us = None if never else max(until_us, found.until_us)  # type: ignore[type-var]
-        hash_ = Hash(write.version, {**(found.blobs if found else {}), **write.blobs}, until_us)
+        fresh = {field: blob for field, blob in zip(fields, write.blobs, strict=True) if blob is not None}
+        hash_ = Hash(write.version, {**(found.blobs if found else {}), **fresh}, until_us)
         server.put((entity, write.id), hash_)
         self.changes += 1
         self.written(entity, write.id, hash_)
@@ -143,18 +144,19 @@ class Store:
             found |= self._call(shard, f"read {entity} {', '.join(mine)}", run)
         return [found[id] for id in ids]
 
-    def write(self, entity: str, writes: Sequence[Write]) -> list[bool]:
+    def write(self, entity: str, fields: Sequence[str], writes: Sequence[Write]) -> list[bool]:
         """Hash by hash: a lost connection leaves some of them written."""
         by_id = {write.id: write for write in writes}
         applied: dict[str, bool] = {}
         for shard, mine in self._split(entity, list(by_id)):
             for place, id in enumerate(mine):
-                rest = [self._take(entity, by_id[other]) for other in mine[place + 1 :]]
-                applied[id] = self._call(shard, f"write {entity} {id}", self._take(entity, by_id[id]), rest)
+                rest = [self._take(entity, fields, by_id[other]) for other in mine[place + 1 :]]
+                run = self._take(entity, fields, by_id[id])
+                applied[id] = self._call(shard, f"write {entity} {id}", run, rest)
         return [applied[write.id] for write in writes]
 
-    def _take(self, entity: str, write: Write) -> Callable[[Server], bool]:
-        return lambda server: self._cluster.take(server, entity, write)
+    def _take(self, entity: str, fields: Sequence[str], write: Write) -> Callable[[Server], bool]:
+        return lambda server: self._cluster.take(server, entity, fields, write)
 
     def marker(self, shard: int, field: str) -> dict[int, int] | None:
         found: dict[int, int] | None = self._call(

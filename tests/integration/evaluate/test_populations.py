@@ -35,7 +35,7 @@ def test_a_member_outlives_the_grid_point_that_it_counts_at_and_whole_population
     store = SqliteStore(tmp_path / "online.db", "laws", clock=lambda: now_us)
     (blob,) = encode(view, states, ends_at(1, {}))
     (version,) = new_versions(1)
-    store.write("user", [Write(ids[0], None, version, {"f": blob}, {"f": event["ts"]}, int(expiry[0]))])
+    store.write("user", ["f"], [Write(ids[0], None, version, (blob,), (event["ts"],), int(expiry[0]))])
     found = Populations(store, view, "f", now_us)(view.features[1], NOON_US)
     assert found.values.tolist() == [1.0]
     assert store.population("f", "rank", NOON_US) is None, "a state without a marker may not be whole"

@@ -239,11 +239,11 @@ def double_counts(root: Path, name: str) -> None:
                 id,
                 was.version,
                 np.random.default_rng(place).bytes(8),
-                {build.field: blob},
-                {build.field: at},
+                (blob,),
+                (at,),
                 None,
             )
             for place, ((id, _), was, blob, at) in enumerate(zip(chunk, held, blobs, newest, strict=True))
         ]
-        assert all(store.write(build.entity, writes))
+        assert all(store.write(build.entity, [build.field], writes))
     store.close()
