@@ -1,7 +1,7 @@
 """Cells: the one table that all state is (compute/state.py), and how it is put in order.
 
 Columns that take the same events into the same tiles and keys have the same cells, but for their values: they
-stand side by side, and are ordered once (`families`).
+stand side by side, and are ordered once (`View.families`).
 """
 
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ from featureflow_cli.compute.views import Key, Merge, StateColumn
 from featureflow_cli.compute.windows import BEGINNING_US
 
 LISTED = frozenset({Merge.NEWEST, Merge.OLDEST})
-_SIDE_BY_SIDE = frozenset({Merge.SUM, Merge.FSUM, Merge.MIN, Merge.MAX})
+_UFUNCS = {Merge.SUM: np.add, Merge.MIN: np.minimum, Merge.MAX: np.maximum}
 _PACKED_BITS = 62
 _FEW = 64
 """Of so many rows at most one that is smaller than the one before: then runs are merged, else all is sorted."""
@@ -45,19 +45,6 @@ class Cells:
 
 _NONE = np.empty(0, np.int64)
 NO_CELLS = Cells(_NONE, _NONE, _NONE, _NONE)
-
-
-def families(columns: Sequence[StateColumn]) -> list[list[int]]:
-    """The columns by the cells that they have, in order of the first of each; a moment's three are one family."""
-    found: dict[object, list[int]] = {}
-    for index, column in enumerate(columns):
-        kind: object = index
-        if column.merge is Merge.MOMENTS:
-            kind = (Merge.MOMENTS, column.mask, column.operand, column.horizons)
-        elif column.is_tiled and column.merge in _SIDE_BY_SIDE:
-            kind = (column.mask, column.operand, column.key, column.horizons, column.max_keys)
-        found.setdefault(kind, []).append(index)
-    return list(found.values())
 
 
 def concat(parts: Sequence[Cells]) -> Cells:
@@ -92,8 +79,7 @@ def reduced(merge: Merge, value: Ints, starts: Ints) -> Ints:
     """The values of each run made one."""
     if merge is Merge.FSUM:
         return np.add.reduceat(value.view(np.float64), starts).view(np.int64)
-    ufunc = {Merge.SUM: np.add, Merge.MIN: np.minimum, Merge.MAX: np.maximum}[merge]
-    return np.asarray(ufunc.reduceat(value, starts), np.int64)
+    return np.asarray(_UFUNCS[merge].reduceat(value, starts), np.int64)
 
 
 # --- order
@@ -123,12 +109,14 @@ def sort(column: StateColumn, cells: Cells) -> Cells:
 
 def by_state_and_time(state: Ints, ts: Ints) -> Ints | None:
     """The rows in that order; None where they are."""
-    if len(ts) < 2:
+    falls = (state[1:] < state[:-1]) | ((state[1:] == state[:-1]) & (ts[1:] < ts[:-1]))
+    if not falls.any():
         return None
-    low, span = int(ts.min()), int(np.ptp(ts)) + 1
+    low = int(ts.min())
+    span = int(ts.max()) - low + 1
     if span * (int(state.max()) + 1) >= 2**63:
         return np.lexsort((ts, state))
-    return ascending(state * span + (ts - low))
+    return np.argsort(state * span + (ts - low))
 
 
 def ascending(packed: Ints) -> Ints | None:

@@ -7,12 +7,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from featureflow_cli.compute.codes import Ints, code
+from featureflow_cli.compute.codes import Ints, code, ranked
 from featureflow_cli.spec.types import ColumnType, Value
 
 _UNSAFE = r"[^A-Za-z0-9_.~-]"
-_SPAN = 8
-"""Codes that span up to so many times their number are ranked in a table."""
 
 
 def dense(keys: list[Any], types: list[ColumnType]) -> tuple[Ints, list[Any]]:
@@ -22,28 +20,11 @@ def dense(keys: list[Any], types: list[ColumnType]) -> tuple[Ints, list[Any]]:
     """
     combined = np.zeros(len(keys[0]), np.int64)
     for array, column_type in zip(keys, types, strict=True):
-        index, count = _compact(code(array, column_type).codes)
-        combined = index if len(keys) == 1 else _compact(combined * count + index)[0]
+        distinct, index = ranked(code(array, column_type).codes)
+        combined = index if len(keys) == 1 else ranked(combined * len(distinct) + index)[1]
     first = np.empty(int(combined.max(initial=-1)) + 1, np.int64)
     first[combined[::-1]] = np.arange(len(combined))[::-1]  # of equal ones the last assignment stays
     return combined, [_array(array).take(pa.array(first)) for array in keys]
-
-
-def _compact(codes: Ints) -> tuple[Ints, int]:
-    """(the rank of each code among the distinct ones, how many these are): in a table of all codes where these lie
-    close together, else by hashing, at half of a sort.
-    """
-    low, high = int(codes.min(initial=0)), int(codes.max(initial=0))
-    if high - low < _SPAN * len(codes):
-        there = np.zeros(high - low + 1, np.int64)
-        there[codes - low] = 1
-        rank = np.cumsum(there) - 1
-        return rank[codes - low], int(rank[-1]) + 1
-    encoded = pa.array(codes).dictionary_encode()
-    distinct = encoded.dictionary.to_numpy()
-    rank = np.empty(len(distinct), np.int64)
-    rank[np.argsort(distinct)] = np.arange(len(distinct))
-    return rank[encoded.indices.to_numpy()], len(distinct)
 
 
 def entity_ids(keys: list[Any]) -> list[str]:

@@ -44,29 +44,39 @@ def hash_text(text: str) -> int:
     return xxhash.xxh64_intdigest(text.encode(), seed=SEED)
 
 
-def hash_texts(texts: Iterable[str]) -> NDArray[np.uint64]:
-    """`hash_text` of each; meant for the distinct texts of a batch."""
-    digest = xxhash.xxh64_intdigest
-    return np.array([digest(text.encode(), SEED) for text in texts], dtype=np.uint64)
-
-
 def key_hash(keys: "pa.Array | pa.ChunkedArray") -> NDArray[np.uint64]:
     """Hash of each key of an Arrow column of any scalar type (distinct values once); 0 for null."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
     column = keys.combine_chunks() if isinstance(keys, pa.ChunkedArray) else keys
-    if pa.types.is_timestamp(column.type):
-        column = column.cast(pa.timestamp("us", tz=column.type.tz)).cast(pa.int64())
-    elif pa.types.is_date(column.type):
-        column = column.cast(pa.int32())
     if pa.types.is_dictionary(column.type):
         column = column.dictionary_decode()
     coded = column.dictionary_encode()
-    known = coded.dictionary.to_pylist()
-    is_text = pa.types.is_string(column.type)
-    distinct = hash_texts(known if is_text else map(canonical_text, known))
+    distinct = hash_each(coded.dictionary)
     if len(distinct) == 0:
         return np.zeros(len(column), dtype=np.uint64)
     codes = pc.fill_null(coded.indices, 0).to_numpy(zero_copy_only=False)
     return np.where(column.is_valid().to_numpy(zero_copy_only=False), distinct[codes], np.uint64(0))
+
+
+def hash_each(values: "pa.Array") -> NDArray[np.uint64]:
+    """The same of values without nulls; meant for distinct ones."""
+    digest = xxhash.xxh64_digest
+    digests = b"".join([digest(text, SEED) for text in _spelled(values)])
+    return np.frombuffer(digests, ">u8").astype(np.uint64)
+
+
+def _spelled(values: "pa.Array") -> Iterable[bytes]:
+    """The canonical text of each, as UTF-8."""
+    import pyarrow as pa
+
+    if pa.types.is_timestamp(values.type):
+        values = values.cast(pa.timestamp("us", tz=values.type.tz)).cast(pa.int64())
+    elif pa.types.is_date(values.type):
+        values = values.cast(pa.int32())
+    if pa.types.is_integer(values.type):
+        values = values.cast(pa.string())
+    if pa.types.is_string(values.type):
+        return values.cast(pa.binary()).to_pylist()  # type: ignore[no-any-return]
+    return (canonical_text(value).encode() for value in values.to_pylist())

@@ -18,9 +18,7 @@ from featureflow_cli.compute.cells import (
     LISTED,
     NO_CELLS,
     Cells,
-    by_state_and_time,
     concat,
-    families,
     reduced,
     run_starts,
     sort,
@@ -29,19 +27,15 @@ from featureflow_cli.compute.cells import (
 from featureflow_cli.compute.codes import (
     NO_TEXTS,
     Bools,
-    Coded,
     Ints,
-    limbs,
     merge_texts,
-    numbers,
     uncode,
 )
 from featureflow_cli.compute.events import Events
 from featureflow_cli.compute.hashing import key_hash
-from featureflow_cli.compute.percentiles import bucket
-from featureflow_cli.compute.views import Key, Lift, Merge, StateColumn, View
+from featureflow_cli.compute.lifting import lifted
+from featureflow_cli.compute.views import Key, Merge, StateColumn, View
 from featureflow_cli.compute.windows import BEGINNING_US, window_start
-from featureflow_cli.spec.types import STRING, ColumnType
 
 NEVER_US = -(2**63)
 """The newest event of a state without events."""
@@ -69,17 +63,9 @@ def empty(view: View, count: int) -> States:
 
 def lift(view: View, events: Events, count: int) -> States:
     """The states of `count` entities after exactly these events; `events.entity` indexes them."""
-    order = by_state_and_time(events.entity, events.ts)  # then all but keyed columns need no sorting any more
-    if order is not None:
-        events = events.take(order)
-    coded = [*events.operands, *([events.row] if events.row is not None else [])]
-    texts, moved = merge_texts([operand.texts for operand in coded])
-    columns = [NO_CELLS] * len(view.columns)
-    for family in families(view.columns):
-        for index, cells in zip(family, _lift_family(view, family, events, moved), strict=True):
-            columns[index] = cells
+    columns, texts = lifted(view, events)
     with np.errstate(over="ignore", invalid="ignore"):  # a double past its range is null when answered
-        return _settle(view, States(count, tuple(columns), texts))
+        return _settle(view, States(count, columns, texts), is_in_order=True)
 
 
 def merge(view: View, parts: Sequence[States]) -> States:
@@ -88,7 +74,7 @@ def merge(view: View, parts: Sequence[States]) -> States:
         return parts[0]
     texts, moved = merge_texts([part.texts for part in parts])
     columns = [NO_CELLS] * len(view.columns)
-    for family in families(view.columns):
+    for family in view.families:
         first, *others = (
             [_recoded(view, index, *each) for each in zip(parts, moved, strict=True)] for index in family
         )
@@ -117,84 +103,34 @@ def take(view: View, states: States, chosen: Ints) -> States:
     return States(len(chosen), tuple(columns), states.texts)
 
 
-# --- lift
-
-
-def _lift_family(view: View, family: list[int], events: Events, moved: list[Ints]) -> list[Cells]:
-    """What the events add to columns that stand side by side."""
-    column = view.columns[family[0]]
-    rows = np.ones(len(events.ts), np.bool_) if column.mask is None else events.masks[column.mask]
-    operand: Coded | None = None
-    operand_type: ColumnType | None = None
-    if column.operand is not None:
-        operand, operand_type = events.operands[column.operand], view.operands[column.operand].type
-        codes = moved[column.operand]
-    elif column.is_text and events.row is not None:
-        operand, operand_type, codes = events.row, STRING, moved[-1]
-    if operand is not None:
-        rows = rows & operand.valid
-    chosen = slice(None) if rows.all() else np.flatnonzero(rows)
-    ts = events.ts[chosen]
-    if operand is not None:
-        operand = operand.take(chosen)
-        if column.is_text:
-            operand = Coded(codes[operand.codes], operand.valid, operand.texts, operand.words)
-    tile = ts if column.is_tiled else np.full(len(ts), BEGINNING_US, np.int64)
-    first = Cells(events.entity[chosen], tile, _keys(column.key, operand, operand_type, ts), ts)
-    return [first.beside(_values(view.columns[index], operand, operand_type, ts)) for index in family]
-
-
-def _keys(key: Key, operand: Coded | None, operand_type: ColumnType | None, ts: Ints) -> Ints:
-    if key is Key.TIME:
-        return ts
-    if key is Key.NONE or operand is None or operand_type is None:
-        return np.zeros(len(ts), np.int64)
-    if key is Key.CODE:
-        return operand.codes
-    if key is Key.BUCKET:
-        return bucket(numbers(operand, operand_type)).astype(np.int64)
-    distinct, index = np.unique(operand.codes, return_inverse=True)
-    known = uncode(distinct, np.ones(len(distinct), np.bool_), operand_type, operand.texts)
-    return key_hash(known).view(np.int64)[index]
-
-
-def _values(column: StateColumn, operand: Coded | None, operand_type: ColumnType | None, ts: Ints) -> Ints:
-    lift_ = column.lift
-    if lift_ is Lift.ONE and column.merge is Merge.DECAY:
-        return np.ones(len(ts)).view(np.int64)
-    if lift_ is Lift.TIME:
-        return ts
-    if lift_ is Lift.ZERO:
-        return np.zeros(len(ts), np.int64)
-    if lift_ is Lift.ONE or operand is None or operand_type is None:
-        return np.ones(len(ts), np.int64)
-    if lift_ is Lift.CODE:
-        return operand.codes
-    if lift_ is Lift.DOUBLE:
-        return numbers(operand, operand_type).view(np.int64)
-    return limbs(operand)[(Lift.LIMB_0, Lift.LIMB_1, Lift.LIMB_2, Lift.LIMB_3).index(lift_)]
-
-
 # --- settle: coarsen, sort, reduce, drop
 
 
-def _settle(view: View, states: States) -> States:
-    presence = _reduce(view.columns[0], sort(view.columns[0], states.columns[0]), 0)
-    newest = States(states.count, (presence,)).newest_us
-    columns = [presence] * len(view.columns)
-    for family in families(view.columns)[1:]:
-        for index, cells in zip(family, _settle_family(view, family, states, newest), strict=True):
+def _settle(view: View, states: States, *, is_in_order: bool = False) -> States:
+    """`is_in_order`: the cells are by state and tile, so that where there is no key nothing is left to sort."""
+    presence, cells = view.columns[0], states.columns[0]
+    presences = _reduce(presence, cells if is_in_order else sort(presence, cells), 0)
+    newest = States(states.count, (presences,)).newest_us
+    columns = [presences] * len(view.columns)
+    for family in view.families[1:]:
+        is_sorted = is_in_order and view.columns[family[0]].key is Key.NONE
+        for index, cells in zip(family, _settle_family(view, family, states, newest, is_sorted), strict=True):
             columns[index] = cells
     return States(states.count, tuple(columns), states.texts)
 
 
-def _settle_family(view: View, family: list[int], states: States, newest: Ints) -> list[Cells]:
+def _settle_family(
+    view: View, family: Sequence[int], states: States, newest: Ints, is_sorted: bool
+) -> list[Cells]:
     column, cells = view.columns[family[0]], states.columns[family[0]]
     if len(family) == 1:
-        cells = _reduce(column, sort(column, _aged(column, cells, newest)), column.k)
+        aged = _aged(column, cells, newest)
+        cells = _reduce(column, aged if is_sorted else sort(column, aged), column.k)
         kept = _kept(view, column, cells, states.texts)
         return [cells if kept is None else cells.take(kept)]
-    ordered = sort(column, _aged(column, cells.beside(np.arange(len(cells))), newest))
+    ordered = _aged(column, cells.beside(np.arange(len(cells))), newest)
+    if not is_sorted:
+        ordered = sort(column, ordered)
     values = [states.columns[index].value[ordered.value] for index in family]
     starts = run_starts(ordered, by_key=column.key is not Key.NONE)
     if len(starts) < len(ordered):
@@ -221,33 +157,41 @@ def _aged(column: StateColumn, cells: Cells, newest: Ints) -> Cells:
     """Tiles as coarse as the age of the state's newest event allows; what no window can see any more dropped.
 
     A tile at `s` is still seen by a window if s >= start(newest), for no later read starts earlier. It must
-    then be as fine as that window's resolution; `forever` sees all, at no resolution.
+    then be as fine as that window's resolution; `forever` sees all, at no resolution. So later events of a state
+    never come into earlier tiles.
     """
     if not len(cells) or not column.horizons:
         return cells
-    now = newest[cells.state]
-    moment = moment_of(column, cells)
-    forever = any(width_us is None for width_us, _ in column.horizons)
-    if not column.is_tiled:
-        if forever or column.merge is Merge.DECAY:
-            return cells
-        seen = np.zeros(len(cells), np.bool_)
-        for width_us, resolution_us in column.horizons:
-            assert width_us is not None
-            seen |= moment >= window_start(now, width_us, resolution_us)
-        return cells if seen.all() else cells.take(seen)
+    windows = [(width, resolution) for width, resolution in column.horizons if width is not None]
+    sees_all = len(windows) < len(column.horizons)
+    if column.is_tiled:
+        return _coarsened(cells, newest, windows, sees_all=sees_all)
+    if sees_all or column.merge is Merge.DECAY:
+        return cells
+    now, moment = newest[cells.state], moment_of(column, cells)
+    seen = np.logical_or.reduce([moment >= window_start(now, *window) for window in windows])
+    return cells if seen.all() else cells.take(seen)
+
+
+def _coarsened(cells: Cells, newest: Ints, windows: Sequence[tuple[int, int]], *, sees_all: bool) -> Cells:
+    """`windows`, finest first: the first one that sees a tile decides."""
     tile = np.full(len(cells), BEGINNING_US, np.int64)
-    seen = np.full(len(cells), forever)
-    for width_us, resolution_us in reversed(
-        column.horizons
-    ):  # coarsest first: the finest that sees it decides
-        if width_us is None:
-            continue
-        fine = (moment >= window_start(now, width_us, resolution_us)) & (moment != BEGINNING_US)
-        tile = np.where(fine, moment // resolution_us * resolution_us, tile)
-        seen = seen | fine
-    aged = Cells(cells.state, tile, cells.key, cells.value)
-    return aged if seen.all() else aged.take(seen)
+    left, moment, state = np.arange(len(cells)), cells.tile, cells.state
+    for width_us, resolution_us in windows:
+        start = window_start(newest, width_us, resolution_us)
+        fine = (moment >= start[state]) & (moment != BEGINNING_US)
+        if fine.all():
+            tile[left] = moment // resolution_us * resolution_us
+            left = left[:0]
+            break
+        tile[left[fine]] = moment[fine] // resolution_us * resolution_us
+        left, moment, state = (each[~fine] for each in (left, moment, state))
+    coarse = Cells(cells.state, tile, cells.key, cells.value)
+    if sees_all or not len(left):
+        return coarse
+    seen = np.ones(len(cells), np.bool_)
+    seen[left] = False
+    return coarse.take(seen)
 
 
 def _reduce(column: StateColumn, cells: Cells, k: int) -> Cells:

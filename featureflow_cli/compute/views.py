@@ -27,6 +27,10 @@ class Merge(Enum):
     OLDEST = "oldest"  # k smallest
 
 
+SIDE_BY_SIDE = frozenset({Merge.SUM, Merge.FSUM, Merge.MIN, Merge.MAX})
+"""What merges cell by cell: columns that take the same events into the same tiles and keys have the same cells."""
+
+
 class Lift(Enum):
     """What one event contributes to one state column."""
 
@@ -166,6 +170,19 @@ class View:
     latest: tuple[tuple[str, ColumnType], ...] = ()
     deleted: Expr | None = None
     fingerprint: str = ""
+
+    @cached_property
+    def families(self) -> tuple[tuple[int, ...], ...]:
+        """Its columns by the cells that they have, in order of the first of each; a moment's three are one family."""
+        found: dict[object, list[int]] = {}
+        for index, column in enumerate(self.columns):
+            kind: object = index
+            if column.merge is Merge.MOMENTS:
+                kind = (Merge.MOMENTS, column.mask, column.operand, column.horizons)
+            elif column.is_tiled and column.merge in SIDE_BY_SIDE:
+                kind = (column.mask, column.operand, column.key, column.horizons, column.max_keys)
+            found.setdefault(kind, []).append(index)
+        return tuple(map(tuple, found.values()))
 
     @property
     def outputs(self) -> tuple[tuple[str, ColumnType], ...]:

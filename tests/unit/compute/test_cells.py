@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from featureflow_cli.compute.cells import Cells, sort
+from featureflow_cli.compute.cells import Cells, by_state_and_time, sort
 from featureflow_cli.compute.views import Key, Lift, Merge, StateColumn
 from featureflow_cli.compute.windows import BEGINNING_US
 from featureflow_cli.times import HOUR_US, MINUTE_US
@@ -43,3 +43,14 @@ def test_cells_are_sorted_by_state_tile_key_and_in_lists_by_value(
 
     assert [order(row) for row in got] == sorted(order(row) for row in rows)
     assert sorted(got) == sorted(rows)
+
+
+@given(st.lists(st.tuples(st.integers(0, 2) | st.just(2**40), NEAR | WIDE)), st.booleans())
+def test_events_are_put_in_order_of_state_and_time(rows: list[tuple[int, int]], are_sorted: bool) -> None:
+    """However far apart they lie; nothing is to be done where they are in order."""
+    rows = sorted(rows) if are_sorted else rows
+    columns = [np.array([row[place] for row in rows], np.int64) for place in range(2)]
+    order = by_state_and_time(*columns)
+    assert (order is None) == (rows == sorted(rows))
+    if order is not None:
+        assert [rows[at] for at in order.tolist()] == sorted(rows)
