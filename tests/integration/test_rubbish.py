@@ -204,7 +204,8 @@ def test_a_full_disk_ends_once_and_loses_nothing(
     assert_explained(bank("stream", "--once"), 4, "full" if folder == "on" else "No space left on device")
     filler.unlink()
     done = bank("stream", "--once", "--json")
-    assert (done.code, json.loads(done.stdout)["sources"][0]["accepted"]) == (0, 4_000)
+    (source,) = json.loads(done.stdout)["sources"]
+    assert (done.code, source["accepted"] + source["replayed"]) == (0, 4_000), "the log may have been ahead"
     assert json.loads(bank("status", "--json").stdout)["sources"][0]["events"] == 4_100
     assert bank("check-skew").code == 0
 
