@@ -42,7 +42,6 @@ STEPS: tuple[tuple[Any, str], ...] = (
     (deciding, "judge"),
     (Memory, "remember"),
     (deciding, "decided"),
-    (Engine, "table"),
     (seeing, "project"),
     (seeing, "see"),
     (Resident, "fetch"),
