@@ -233,7 +233,7 @@ class RedisStore:
                     _, held = talk.ask(shard, "CONFIG", "GET", _PACKED)
                     if int(held) < _PACKED_BYTES:
                         found[
-                            f"{_PACKED} is {int(held)}; with {_PACKED_BYTES} states take a quarter less memory"
+                            f"{_PACKED} is {int(held)}; with {_PACKED_BYTES} states take a third less memory"
                         ] = None
         return list(found)
 

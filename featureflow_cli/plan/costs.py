@@ -5,8 +5,8 @@ from featureflow_cli.compute.windows import EXACT_US, default_resolution
 from featureflow_cli.plan.history import History
 from featureflow_cli.times import SECOND_US, format_duration, format_timestamp
 
-KEYED_CELL_BYTES = 25
-"""Column, tile, key and value in a blob, at their widest (compute/codec.py)."""
+KEYED_CELL_BYTES = 24
+"""Tile, key and value in a blob, at their widest (compute/codec.py)."""
 REBUILD_EVENTS_A_SECOND = 300_000
 """A cautious rate of bootstrapping, for estimates only."""
 
