@@ -138,13 +138,22 @@ def fresh(empty: Bench, rate: float, seconds: float) -> list[Fact]:
 
 
 def held(empty: Bench, events: int) -> list[Fact]:
-    told(f"memory over {events:,} events")
-    samples = live.memory(empty, events)
-    marks = [share * events // 10 for share in (1, 5, 10)]
-    sizes = [max(rss for read, rss in samples if read <= mark) for mark in marks]
-    shown = ", ".join(f"{size:,.0f}" for size in sizes)
-    at = ", ".join(f"{mark:,}" for mark in marks)
-    return [Fact(f"largest RSS until {at} events", f"{shown} MB", "flat", sizes[2] <= 1.1 * sizes[1])]
+    """Resident memory as a tenth, three tenths, half and all were read; flat: the last at most a tenth above 3/10."""
+    facts = []
+    for what, forever in (("states as large as a week", False), ("states that grow", True)):
+        told(f"memory over {events:,} events, {what}")
+        samples = live.memory(empty, events, forever=forever)
+        marks = [tenths * events // 10 for tenths in (1, 3, 5, 10)]
+        sizes = [live.resident_at(samples, mark) for mark in marks]
+        at = ", ".join(f"{mark / 1e6:g}" for mark in marks)
+        shown = ", ".join(f"{size:,.0f}" for size in sizes)
+        ratio = sizes[3] / sizes[1]
+        facts += [
+            Fact(f"RSS at {at} million events, {what}", f"{shown} MB"),
+            at_most("... the last / the second", ratio, 1.1),
+            Fact("... the largest", f"{max(size for _, size in samples):,.0f} MB"),
+        ]
+    return facts
 
 
 def stored(bench: Bench) -> list[Fact]:

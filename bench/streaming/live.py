@@ -5,10 +5,11 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import median
 
 import numpy as np
 from confluent_kafka import Producer
@@ -33,6 +34,8 @@ FIRST_PROBE = 10**9
 """Users that nobody else is: one for each probe."""
 PROBE_S = 0.05
 """How often a probe is sent."""
+SPAN_DAYS = 7
+"""Event time of a million events, where memory is measured."""
 DECIDED = ('outcome="accepted"', 'outcome="duplicate"', 'outcome="letter"')
 FRESHNESS = 'featureflow_stream_freshness_seconds_bucket{le="'
 
@@ -193,13 +196,18 @@ def _quantile(counts: dict[float, float], share: float) -> float:
     return low
 
 
-def memory(bench: Bench, events: int) -> list[tuple[int, float]]:
-    """(events read, resident MB) of the worker every second, while that many are sent as fast as they go."""
+def memory(bench: Bench, events: int, *, forever: bool) -> list[tuple[int, float]]:
+    """(events read, resident MB) of the worker every second, while that many are sent as fast as they go.
+
+    Event time moves on by a week a million events. With `forever` the features are the shop's, and states grow: all
+    sessions of a user count. Without, none looks back further than a week, and what leaves the window goes.
+    """
     bench = bench.with_empty_topic()
-    folder = project(bench, "memory")
+    folder = project(bench, "memory", forever=forever)
+    span = f"{max(1, events * SPAN_DAYS // 1_000_000)}d"
     samples: list[tuple[int, float]] = []
     with following(folder) as (pid, port):
-        words = command(folder, *generate_words(bench, events))
+        words = command(folder, *generate_words(bench, events, "--span", span))
 
         def look() -> None:
             samples.append((events_read(port), rss_of(pid)))
@@ -212,3 +220,9 @@ def memory(bench: Bench, events: int) -> list[tuple[int, float]]:
             total = said["events"] + said["repeated"]
             wait_until(lambda: bool(samples) and samples[-1][0] >= total, "all is streamed", 900)
     return samples
+
+
+def resident_at(samples: Sequence[tuple[int, float]], events: int) -> float:
+    """Resident MB as that many events were read: the median of the ten seconds before."""
+    until = next(at for at, (read, _) in enumerate(samples) if read >= events)
+    return median(size for _, size in samples[max(0, until - 9) : until + 1])

@@ -95,8 +95,13 @@ def services(users: int, items: int) -> Iterator[Bench]:
         yield Bench(kafka, redis, Path(folder), users, items)
 
 
-def project(bench: Bench, name: str, *, dedupe: bool = True, job: str | None = None) -> Path:
-    """A new project of that name over the topic, applied; Redis is empty. `job`: one of JOBS, not the shop's 18."""
+def project(
+    bench: Bench, name: str, *, dedupe: bool = True, forever: bool = True, job: str | None = None
+) -> Path:
+    """A new project of that name over the topic, applied; Redis is empty. `job`: one of JOBS, not the shop's 18.
+
+    Without `forever` the three features of all time are of a week.
+    """
     folder = bench.folder / name
     shutil.rmtree(folder, ignore_errors=True)
     (folder / "features").mkdir(parents=True)
@@ -107,6 +112,9 @@ def project(bench: Bench, name: str, *, dedupe: bool = True, job: str | None = N
         (folder / "features" / "job.yaml").write_text(text)
     else:
         shutil.copytree(ROOT / "example_repo" / "features", folder / "features", dirs_exist_ok=True)
+        if not forever:
+            for path in (folder / "features").glob("*.yaml"):
+                path.write_text(path.read_text().replace("window: forever", "window: 7d"))
         path = folder / "features" / "shop.yaml"
         text = path.read_text()
         assert FILES in text and DEDUPE in text
