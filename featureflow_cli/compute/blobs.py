@@ -11,7 +11,8 @@ numbers, which have one length in a blob, and another in the next. Bytes, little
                 widths   bytes a number, 0 to 8: four bits for each field, lower ones first, in whole bytes
     numbers   block by block and field by field, each number in as many bytes as its field's width
     tail      bytes as they are
-    checksum  uint32, CRC-32 of all before it
+    checksum  uint32, CRC-32 of all before it, begun with the `seed` of whoever knows what the numbers mean: whatever
+              is read as something else than it was written as is as good as damaged
 
 A field is as wide as the largest of its numbers in that blob needs: one of zeros takes no room. Counts are long in a
 blob where a block has more than 255 numbers a field. (A number of 54 bits and more may get a byte more than it needs.)
@@ -25,7 +26,7 @@ What follows a blob's last number, its tail, its checksum and the head of the ne
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import islice, pairwise
+from itertools import islice, pairwise, repeat
 
 import numpy as np
 
@@ -81,11 +82,11 @@ class Unpacked:
     tail_sizes: Ints
 
 
-def pack(moment: Ints, blocks: Sequence[Block], tail: Octets, tail_sizes: Ints) -> list[bytes]:
+def pack(moment: Ints, blocks: Sequence[Block], tail: Octets, tail_sizes: Ints, seed: int) -> list[bytes]:
     """One blob for each moment, in order. The tails lie one after the other, SPARE_BYTES behind the last."""
     starts = range(0, len(moment), _AT_ONCE)
     if len(starts) < 2:
-        return _pack(moment, blocks, tail, tail_sizes)
+        return _pack(moment, blocks, tail, tail_sizes, seed)
     bounds = [*starts, len(moment)]
     cuts = [np.searchsorted(block.owner, bounds).tolist() for block in blocks]
     tail_cuts = np.append(before(tail_sizes), tail_sizes.sum())[bounds].tolist()
@@ -95,16 +96,19 @@ def pack(moment: Ints, blocks: Sequence[Block], tail: Octets, tail_sizes: Ints) 
             block.part(cut[place], cut[place + 1], start) for block, cut in zip(blocks, cuts, strict=True)
         ]
         some_tail = tail[tail_cuts[place] : tail_cuts[place + 1] + SPARE_BYTES]
-        found += _pack(moment[start:end], some, some_tail, tail_sizes[start:end])
+        found += _pack(moment[start:end], some, some_tail, tail_sizes[start:end], seed)
     return found
 
 
-def unpack(blobs: Sequence[bytes], fields: Sequence[int]) -> Unpacked:
-    """The blocks of these blobs, with so many `fields` each; NotOurs if a blob is damaged or of another version."""
+def unpack(blobs: Sequence[bytes], fields: Sequence[int], seed: int) -> Unpacked:
+    """The blocks of these blobs, with so many `fields` each.
+
+    NotOurs where a blob is damaged, or of another version or seed.
+    """
     starts = range(0, len(blobs), _AT_ONCE)
     if len(starts) < 2:
-        return _unpack(blobs, fields)
-    parts = [_unpack(blobs[start : start + _AT_ONCE], fields) for start in starts]
+        return _unpack(blobs, fields, seed)
+    parts = [_unpack(blobs[start : start + _AT_ONCE], fields, seed) for start in starts]
     blocks = []
     for number, several in zip(fields, zip(*(part.blocks for part in parts), strict=True), strict=True):
         owner = np.concatenate([block.owner + start for block, start in zip(several, starts, strict=True)])
@@ -118,7 +122,7 @@ def unpack(blobs: Sequence[bytes], fields: Sequence[int]) -> Unpacked:
     )
 
 
-def _pack(moment: Ints, blocks: Sequence[Block], tail: Octets, tail_sizes: Ints) -> list[bytes]:
+def _pack(moment: Ints, blocks: Sequence[Block], tail: Octets, tail_sizes: Ints, seed: int) -> list[bytes]:
     count, forms = len(moment), forms_of(tuple(len(block.fields) for block in blocks))
     counts = np.array([np.bincount(block.owner, minlength=count) for block in blocks])
     held = counts[forms.block]
@@ -158,15 +162,15 @@ def _pack(moment: Ints, blocks: Sequence[Block], tail: Octets, tail_sizes: Ints)
     if len(tail) > SPARE_BYTES:
         move(tail, before(tail_sizes), buffer, behind, tail_sizes)
     scatter(buffer, bounds[:-1], head.view(f"V{head.shape[1]}")[:, 0])
-    return _cut(buffer, bounds)
+    return _cut(buffer, bounds, seed)
 
 
-def _unpack(blobs: Sequence[bytes], fields: Sequence[int]) -> Unpacked:
+def _unpack(blobs: Sequence[bytes], fields: Sequence[int], seed: int) -> Unpacked:
     count, forms = len(blobs), forms_of(tuple(fields))
     sizes = np.fromiter(map(len, blobs), np.int64, count)
     buffer = np.frombuffer(b"".join([*blobs, bytes(SPARE_BYTES)]), np.uint8)
     start = before(sizes)
-    crcs = np.fromiter(map(zlib.crc32, blobs), np.uint32, count)
+    crcs = np.fromiter(map(zlib.crc32, blobs, repeat(seed)), np.uint32, count)
     head_bytes = _FILLED + (1 + len(fields) + 7) // 8
     if (crcs != _INTACT).any() or (sizes < head_bytes).any() or (buffer[start] != VERSION).any():
         raise NotOurs
@@ -207,10 +211,10 @@ def _joined(fields: list[Words]) -> Words:
     return fields[0] if len(fields) == 1 else np.concatenate(fields)
 
 
-def _cut(buffer: Octets, bounds: Ints) -> list[bytes]:
+def _cut(buffer: Octets, bounds: Ints, seed: int) -> list[bytes]:
     """The blobs, each with the checksum of what comes before it."""
     cuts, data, crc32 = bounds.tolist(), buffer.data, zlib.crc32
-    crcs = np.array([crc32(data[start : end - _CRC_BYTES]) for start, end in pairwise(cuts)], "<u4")
+    crcs = np.array([crc32(data[start : end - _CRC_BYTES], seed) for start, end in pairwise(cuts)], "<u4")
     scatter(buffer, bounds[1:] - _CRC_BYTES, crcs)
     whole = buffer.tobytes()
     return [whole[start:end] for start, end in pairwise(cuts)]

@@ -2,13 +2,16 @@
 
 A blob (its bytes: compute/blobs.py) has as its moment that of the newest event, which is the presence column; the
 smallest int64 where there is none. Its blocks, and their fields, are
-    ends      partition, end                    which events are in this state (design.md 4)
+    ends      gap, end                          which events are in this state (design.md 4): a partition, told by how
+                                                many lie between it and the one before it (at first -1), and its end
     family    tile, key, each column's value    cells: one block for all columns that have the same ones
     texts     length in bytes                   in a view that holds texts
 and the texts' UTF-8 bytes are its tail; text codes count within the blob. Columns without windows have no tile, those
-without keys no key. How each number is stored is its frame (compute/frames.py): partitions are SIGNED, ends PLAIN.
+without keys no key. How each number is stored is its frame (compute/frames.py): gaps are SIGNED, ends PLAIN. The
+checksum is begun with all families' frames and units, so that no state is read as one of another layout.
 """
 
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -66,30 +69,30 @@ class _Family:
 
 def encode(view: View, states: States, ends: Ends) -> list[bytes]:
     """One blob for each of the states, in order."""
-    newest, stored = states.newest_us, _families(view)
-    header = zip(_ENDS, (ends.partition, ends.end), strict=True)
+    newest, (stored, seed) = states.newest_us, _layout(view)
+    header = zip(_ENDS, (_gaps(ends), ends.end), strict=True)
     blocks = [Block(ends.state, tuple(narrowed(frame, numbers, newest, 1) for frame, numbers in header))]
     blocks += [_block(family, states, newest) for family in stored]
     if not _has_texts(stored):
-        return pack(newest, blocks, np.empty(SPARE_BYTES, np.uint8), np.zeros(states.count, np.int64))
+        return pack(newest, blocks, np.empty(SPARE_BYTES, np.uint8), np.zeros(states.count, np.int64), seed)
     blocks, owner, texts = _localised(stored, blocks, states)
     lengths = np.asarray(pc.binary_length(texts).to_numpy(zero_copy_only=False), np.int64)
     sizes = np.bincount(owner, weights=lengths, minlength=states.count).astype(np.int64)
-    return pack(newest, [*blocks, Block(owner, (lengths.view(np.uint64),))], _octets(texts), sizes)
+    return pack(newest, [*blocks, Block(owner, (lengths.view(np.uint64),))], _octets(texts), sizes, seed)
 
 
 def decode(view: View, blobs: Sequence[bytes | None]) -> tuple[States, Ends]:
     """The states of those blobs, in order (None: the empty state), and their headers."""
     places = np.array([place for place, blob in enumerate(blobs) if blob is not None], np.int64)
-    stored = _families(view)
+    stored, seed = _layout(view)
     has_texts = _has_texts(stored)
     fields = [len(_ENDS), *(len(family.frames) for family in stored), *([1] if has_texts else [])]
     try:
-        found = unpack([blob for blob in blobs if blob is not None], fields)
+        found = unpack([blob for blob in blobs if blob is not None], fields, seed)
     except NotOurs:
         raise _corrupt(view) from None
     header, *blocks = found.blocks
-    partition, end = (
+    gap, end = (
         widened(frame, words, found.moment, 1) for frame, words in zip(_ENDS, header.fields, strict=True)
     )
     texts, codes, first = NO_TEXTS, _NONE, _NONE
@@ -108,7 +111,9 @@ def decode(view: View, blobs: Sequence[bytes | None]) -> tuple[States, Ends]:
             cells = _cells(family, places[block.owner], numbers)
             for index, each in zip(family.columns, cells, strict=True):
                 columns[index] = each
-    return States(len(blobs), tuple(columns), texts), Ends(places[header.owner], partition, end)
+    return States(len(blobs), tuple(columns), texts), Ends(
+        places[header.owner], _partitions(header.owner, gap), end
+    )
 
 
 def _corrupt(view: View) -> CorruptBlob:
@@ -120,21 +125,24 @@ def _corrupt(view: View) -> CorruptBlob:
     )
 
 
-def _families(view: View) -> tuple[_Family, ...]:
-    """All but presence, which is the blobs' moment."""
+def _layout(view: View) -> tuple[tuple[_Family, ...], int]:
+    """(all families but presence, which is the blobs' moment; what tells them from those of another layout)."""
     return _stored(view.families[1:], view.columns, tuple(operand.type for operand in view.operands))
 
 
 @lru_cache(maxsize=1024)
 def _stored(
     several: tuple[tuple[int, ...], ...], columns: tuple[StateColumn, ...], operands: tuple[ColumnType, ...]
-) -> tuple[_Family, ...]:
+) -> tuple[tuple[_Family, ...], int]:
     found = []
     for indexes in several:
         family = [columns[index] for index in indexes]
         unit_us, has_key = tile_unit_us(family[0]), family[0].key is not Key.NONE
         found.append(_Family(unit_us is not None, has_key, indexes, frames(operands, family), unit_us or 1))
-    return tuple(found)
+    told = ";".join(
+        f"{family.unit_us} {' '.join(frame.value for frame in family.frames)}" for family in found
+    )
+    return tuple(found), zlib.crc32(told.encode())
 
 
 def _has_texts(stored: Sequence[_Family]) -> bool:
@@ -142,6 +150,14 @@ def _has_texts(stored: Sequence[_Family]) -> bool:
 
 
 # --- encoding
+
+
+def _gaps(ends: Ends) -> Ints:
+    """How many partitions are left out before each: none where a state knows all of them."""
+    gaps = np.diff(ends.partition, prepend=-1) - 1
+    first = np.flatnonzero(np.diff(ends.state, prepend=-1))
+    gaps[first] = ends.partition[first]
+    return gaps
 
 
 def _block(family: _Family, states: States, newest: Ints) -> Block:
@@ -201,6 +217,13 @@ def _octets(texts: Any) -> Octets:
 
 
 # --- decoding
+
+
+def _partitions(owner: Ints, gaps: Ints) -> Ints:
+    passed = np.cumsum(gaps + 1)
+    first = np.flatnonzero(np.diff(owner, prepend=-1))
+    held = np.diff(first, append=len(owner))
+    return passed - 1 - np.repeat(passed[first] - gaps[first] - 1, held)
 
 
 def _texts(lengths: Words, octets: Octets) -> Any:

@@ -1,6 +1,6 @@
 """Laws of the codec: any states come back from their blobs, and a blob tells of its own state only."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pyarrow as pa
@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from featureflow_cli.compute.cells import NO_CELLS, Cells
-from featureflow_cli.compute.codec import CorruptBlob, Ends, decode, encode
+from featureflow_cli.compute.codec import NO_ENDS, CorruptBlob, Ends, decode, encode
 from featureflow_cli.compute.frames import Frame, frames, tile_unit_us
 from featureflow_cli.compute.state import States, take
 from featureflow_cli.compute.views import Key, View
@@ -98,7 +98,8 @@ def numbers(random: np.random.Generator, pool: np.ndarray, is_text: bool, size: 
 
 def ends_of(random: np.random.Generator, count: int, most: int) -> Ends:
     held = random.integers(0, most + 1, count)
-    partition = np.arange(held.sum()) - np.repeat(np.cumsum(held) - held, held) - 3
+    known = [np.sort(random.choice(np.arange(-3, 40), each, replace=False)) for each in held]
+    partition = np.concatenate([np.empty(0, np.int64), *known])
     return Ends(np.repeat(np.arange(count), held), partition, random.choice(np.array(INT64), len(partition)))
 
 
@@ -168,7 +169,9 @@ def test_a_damaged_state_says_what_to_do():
     version_1 = bytes.fromhex(
         "12ce9b2c010001000100000000000000000000000000000000000000070000000000000000000000800040204648470600"
     )
-    for damaged in (blob[:-1], blob[:9] + bytes([blob[9] ^ 4]) + blob[10:], b"", version_1):
+    other = replace(view, columns=(view.columns[0],))
+    (elsewhere,) = encode(other, States(1, states.columns[:1]), NO_ENDS)
+    for damaged in (elsewhere, blob[:-1], blob[:9] + bytes([blob[9] ^ 4]) + blob[10:], b"", version_1):
         with pytest.raises(CorruptBlob, match="view 'v0'") as found:
             decode(view, [blob, damaged])
         assert "`featureflow stream` builds it again from the log" in str(found.value.hint)

@@ -15,6 +15,8 @@ from featureflow_cli.compute.records import SPARE_BYTES
 Written = tuple[list[int], list[int], list[list[list[int]]], list[bytes]]
 """Moments, fields a block, the numbers of each blob (block by block, an item each), tails."""
 
+SEED = 0xC0FFEE
+
 NUMBERS = st.sampled_from([0, 1, 255, 256, 2**32 - 1, 2**53 + 1, 2**56 - 1, 2**63, 2**64 - 1]) | st.integers(
     0, 2**64 - 1
 )
@@ -46,7 +48,9 @@ def packed(
         words = np.concatenate([np.empty((number, 0), np.uint64), *parts], axis=1)
         blocks.append(Block(np.repeat(np.arange(len(items)), held), tuple(words)))
     tail = np.frombuffer(b"".join(tails) + bytes(SPARE_BYTES), np.uint8)
-    return pack(np.array(moments, np.int64), blocks, tail, np.array([len(each) for each in tails], np.int64))
+    return pack(
+        np.array(moments, np.int64), blocks, tail, np.array([len(each) for each in tails], np.int64), SEED
+    )
 
 
 def items_of(found: Unpacked) -> list[list[list[int]]]:
@@ -65,7 +69,7 @@ def test_any_numbers_come_back(drawn: Written, at_once: int, few: int):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(blobs, "_AT_ONCE", at_once)
         patch.setattr(blob_layout, "_FEW_NUMBERS", few)
-        found = unpack(packed(moments, fields, items, tails), fields)
+        found = unpack(packed(moments, fields, items, tails), fields, SEED)
     assert found.moment.tolist() == moments
     assert items_of(found) == items
     assert found.tail.tobytes() == b"".join(tails)
@@ -74,7 +78,7 @@ def test_any_numbers_come_back(drawn: Written, at_once: int, few: int):
 
 def sealed(text: str) -> bytes:
     body = bytes.fromhex(text)
-    return body + zlib.crc32(body).to_bytes(4, "little")
+    return body + zlib.crc32(body, SEED).to_bytes(4, "little")
 
 
 def test_the_bytes_are_those_that_the_module_tells():
@@ -88,7 +92,7 @@ def test_the_bytes_are_those_that_the_module_tells():
     assert found[1] == sealed("02 ffffffffffffffff 04  01 03  030201")
     assert found[2] == sealed("02 0000000000000000 00")
     assert found[3] == sealed("02 0000000000000000 05  00010000 01" + "09" * 256 + "7a")
-    assert items_of(unpack(found, fields)) == [first, second, empty, long]
+    assert items_of(unpack(found, fields, SEED)) == [first, second, empty, long]
 
 
 def test_what_is_damaged_is_not_read():
@@ -100,11 +104,16 @@ def test_what_is_damaged_is_not_read():
             damaged.append(whole[:place] + bytes([whole[place] ^ bit]) + whole[place + 1 :])
     for blob in damaged:
         with pytest.raises(NotOurs):
-            unpack([whole, blob, whole], fields)
+            unpack([whole, blob, whole], fields, SEED)
 
 
 def test_another_version_is_not_read():
     (whole,) = packed([1], [1], [[[7]]], [b""])
     other = bytes([blobs.VERSION + 1]) + whole[1:-4]
     with pytest.raises(NotOurs):
-        unpack([other + zlib.crc32(other).to_bytes(4, "little")], [1])
+        unpack([other + zlib.crc32(other, SEED).to_bytes(4, "little")], [1], SEED)
+
+
+def test_what_was_written_as_something_else_is_not_read():
+    with pytest.raises(NotOurs):
+        unpack(packed([1], [1], [[[7]]], [b""]), [1], SEED + 1)
