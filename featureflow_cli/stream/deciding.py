@@ -27,8 +27,8 @@ class Batch:
     """The offsets of `spans`, decided: `rows` are the accepted ones (the log's columns), partition by partition
     in order of offset.
 
-    `event_us` are their own times. `letters` are letters.SCHEMA, in no order; a replay has none: its rows come
-    from the log.
+    `event_us` are their own times; `before_until` of them `batch` answers for; `before_us` is the newest event that
+    was known before them. `letters` are letters.SCHEMA, in no order; a replay has none: its rows come from the log.
     """
 
     spans: Spans
@@ -37,6 +37,8 @@ class Batch:
     is_replay: bool
     duplicates: int = 0
     late: int = 0
+    before_until: int = 0
+    before_us: int | None = None
     letters: Any = field(default_factory=letters.SCHEMA.empty_table)
 
     @property
@@ -105,7 +107,10 @@ def decided(
     table = pa.concat_tables(accepted)
     event_us = _event_us(table, source)
     late = 0 if newest_us is None else int((event_us < newest_us - LATE_US).sum())
-    return Batch(spans, table, event_us, False, duplicates, late, pa.concat_tables(refused))
+    before_until = 0 if source.until_us is None else int((event_us < source.until_us).sum())
+    return Batch(
+        spans, table, event_us, False, duplicates, late, before_until, newest_us, pa.concat_tables(refused)
+    )
 
 
 def replayed(rows: "pa.RecordBatch | pa.Table", spans: Spans, source: Source) -> Batch:

@@ -20,14 +20,10 @@ _BATCH = "batch"
 
 @dataclass(frozen=True)
 class Sight:
-    """What the views see; `ranked`: views with ranks, and their oldest event, for populations end there.
-
-    `before_until` rows are skipped: `batch` answers for their time (design.md 4, Bootstrap).
-    """
+    """What the views see; `ranked`: views with ranks, and their oldest event, for populations end there."""
 
     seen: tuple[Seen, ...]
     ranked: tuple[tuple[Kept, int], ...]
-    before_until: int
 
 
 def see(engine: Engine, rows: "pa.Table", members: Sequence[Kept]) -> Sight:
@@ -47,10 +43,11 @@ def see(engine: Engine, rows: "pa.Table", members: Sequence[Kept]) -> Sight:
         for view in seen
         if len(view.offsets) and any(feature.aggregation == "rank" for feature in view.kept.view.features)
     )
-    return Sight(seen, ranked, rows.num_rows - kept.num_rows)
+    return Sight(seen, ranked)
 
 
 def _from_until(source: Source, rows: "pa.Table") -> "pa.Table":
+    """The rows that count: for the time before, `batch` answers (design.md 4, Bootstrap)."""
     if source.until_us is None:
         return rows
     import pyarrow as pa

@@ -65,8 +65,9 @@ class Worker:
 
         What was decided and is not in the log is decided again, so it is not counted yet.
         """
-        for batch in self.commits.forget():
+        for batch in reversed(self.commits.forget()):
             self._count(batch, -1)
+            self.progress.newest_us = batch.before_us  # else most of them would count as late the next time
         self._lost = True
         self.parts = {}
         self._writing = Writing((), self._outside, self.progress)
@@ -270,6 +271,7 @@ class Worker:
             for reason, count in batch.reasons.items():
                 progress.letters[reason] += sign * count
             progress.late += sign * batch.late
+            progress.before_until += sign * batch.before_until
         if batch.newest_us is not None:
             progress.newest_us = max(batch.newest_us, progress.newest_us or batch.newest_us)
 

@@ -67,7 +67,6 @@ class Writing:
             outside.online.withdraw(kept.field, oldest_us)
         self._progress.writes += written.writes
         self._progress.conflicts += written.conflicts
-        self._progress.before_until += 0 if batch.is_replay else sight.before_until
         return written
 
     def _is_complete(self, batch: Batch) -> bool:

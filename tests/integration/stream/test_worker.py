@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Iterator
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -51,6 +52,29 @@ def test_what_went_online_but_not_into_the_log_is_not_applied_twice(world: World
     drain(second)
     assert second.progress.writes == 0
     check(world, second.members)
+
+
+def test_what_is_lost_and_decided_again_counts_as_if_it_were_decided_once(world: World) -> None:
+    fill(world, random.Random(9), 400)
+    cut_us = START_US + 30 * MINUTE_US
+    world.repo = replace(world.repo, sources={"events": replace(world.source, until_us=cut_us)})
+    unlucky, lucky = world.worker(), world.worker()
+    unlucky.take_up()
+    while (batch := unlucky.poll(50)) is not None:
+        unlucky.write_online(batch)
+    before = asdict(unlucky.progress)
+    unlucky.lose()
+    assert (unlucky.progress.read, unlucky.progress.before_until, unlucky.progress.newest_us) == (0, 0, None)
+    unlucky.take_up()
+    lucky.take_up()
+    for worker in (unlucky, lucky):
+        while worker.poll(50) is not None:
+            pass
+    counted = ("accepted", "duplicates", "letters", "before_until", "late", "newest_us")
+    one, other = asdict(unlucky.progress), asdict(lucky.progress)
+    assert [one[name] for name in counted] == [other[name] for name in counted]
+    assert [one[name] for name in counted] == [before[name] for name in counted]
+    assert 0 < one["late"] < one["accepted"] and one["before_until"] > 0
 
 
 @pytest.mark.parametrize("turn_bytes", [merging.TURN_BYTES, 10_000])
