@@ -67,10 +67,11 @@ def _arguments(
         [write.expires_us for write in writes],
     ]
     columns += zip(*(write.blobs for write in writes), strict=True)
-    shapes = list(zip(*(map(is_, column, repeat(None)) for column in columns), strict=True))
+    shapes: dict[tuple[bool, ...], list[int]] = {}
+    for place, shape in enumerate(zip(*(map(is_, column, repeat(None)) for column in columns), strict=True)):
+        shapes.setdefault(shape, []).append(place)
     found = [(b"", 0)] * len(writes)
-    for shape in set(shapes):
-        places = [place for place, each in enumerate(shapes) if each == shape]
+    for shape, places in shapes.items():
         pairs = 2 * (1 + shape[2:].count(False))
         alike = _alike(prefix, fields, [writes[place] for place in places], pairs, now_us)
         for place, part in zip(places, alike, strict=True):
