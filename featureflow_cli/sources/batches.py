@@ -1,5 +1,6 @@
 """What passes from a reader to the decoder, and from the decoder on."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,7 +18,8 @@ class RawBatch:
     one offset for each. `letters` (letters.BATCH_SCHEMA) are what the reader itself could not read as events;
     their offsets are others.
     `end` is one past the last offset that this batch covers. `recorded_at_us` is the time that the source
-    recorded: of all, or of each event and letter, in order of offset.
+    recorded: of all, or of each event and letter, in order of offset. `decoding` is set where it is being decoded
+    already: it waits for what becomes of it.
     """
 
     content: Any
@@ -25,6 +27,7 @@ class RawBatch:
     end: int
     recorded_at_us: int | npt.NDArray[np.int64]
     letters: Any = field(default_factory=letters.BATCH_SCHEMA.empty_table)
+    decoding: "Callable[[], Decoded] | None" = None
 
     def recorded_of(self, offsets: npt.NDArray[np.int64]) -> int | npt.NDArray[np.int64]:
         """The time that the source recorded for the events and letters at `offsets` (of this batch)."""

@@ -26,6 +26,8 @@ from featureflow_cli.spec.types import arrow_type
 
 def decode(batch: RawBatch, source: Source) -> Decoded:
     """Any raw batch; its own letters are among the answer's."""
+    if batch.decoding is not None:
+        return batch.decoding()
     if isinstance(batch.content, pa.Table):
         decoded = decode_table(batch.content, batch.offsets, source)
     else:

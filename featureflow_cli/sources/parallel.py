@@ -14,16 +14,21 @@ Answer = TypeVar("Answer")
 def each(call: Callable[[Item], Answer], items: Sequence[Item]) -> list[Answer]:
     """`call` of every item, in order. Raises what the first failed call did.
 
-    The caller takes whatever no thread has begun yet: so calls may do the same with parts of their own, and wait
-    for nothing that is not under way.
+    The caller takes whatever no thread has begun yet: so calls may do the same with parts of their own.
     """
     if len(items) < 2:
         return [call(item) for item in items]
-    futures = [_threads().submit(call, item) for item in items[1:]]
-    answers = [call(items[0])]
-    for future, item in zip(futures, items[1:], strict=True):
-        answers.append(call(item) if future.cancel() else future.result())
-    return answers
+    others = [begun(call, item) for item in items[1:]]
+    return [call(items[0]), *(answer() for answer in others)]
+
+
+def begun(call: Callable[[Item], Answer], item: Item) -> Callable[[], Answer]:
+    """`call` of the item, begun as soon as a thread is free; what is handed back waits for the answer.
+
+    It makes the call itself where no thread has begun it: so it is right to ask for it anywhere, also in such a call.
+    """
+    future = _threads().submit(call, item)
+    return lambda: call(item) if future.cancel() else future.result()
 
 
 @cache

@@ -28,6 +28,7 @@ from featureflow_cli.stream.merging import Written
 from featureflow_cli.stream.outside import OffsetGone, Outside
 from featureflow_cli.stream.parts import Part, own, take
 from featureflow_cli.stream.progress import Progress
+from featureflow_cli.stream.reading import read
 from featureflow_cli.stream.writing import Writing
 
 BATCH_ROWS = 100_000
@@ -193,7 +194,7 @@ class Worker:
         """
         asked = self._positions()
         try:
-            raw = self._outside.intake.read(asked, rows)
+            raw = read(self._outside.intake, self.source, asked, rows)
         except OffsetGone as gone:
             self._again(gone.partition)
             return None
