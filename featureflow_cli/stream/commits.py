@@ -9,6 +9,7 @@ from concurrent.futures import Executor, Future
 
 from featureflow_cli.errors import Conflict, FeatureflowError
 from featureflow_cli.offline.snapshots import MeaningMoved, Snapshot, trim
+from featureflow_cli.stream import heap
 from featureflow_cli.stream.deciding import Batch
 from featureflow_cli.stream.faults import reached
 from featureflow_cli.stream.outside import Outside
@@ -46,7 +47,7 @@ class Commits:
         self.land()
         if self._pending and self.base is not None:
             self._flying, self._pending = self._pending, []
-            self._flight = executor.submit(commit, self._outside, self._flying, self.base)
+            self._flight = executor.submit(_beside, self._outside, self._flying, self.base)
 
     def is_ready(self) -> bool:
         """Whether no commit is under way."""
@@ -85,6 +86,13 @@ class Commits:
         self._progress.committed += rows
         self._progress.commits += rows > 0
         self._outside.intake.report(self.base.ends)
+
+
+def _beside(outside: Outside, batches: Sequence[Batch], base: Snapshot) -> tuple[Snapshot, int]:
+    """`commit`, in a thread of its own: it has the time to tidy up."""
+    done = commit(outside, batches, base)
+    heap.give_back()
+    return done
 
 
 def commit(outside: Outside, batches: Sequence[Batch], base: Snapshot) -> tuple[Snapshot, int]:

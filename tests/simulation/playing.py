@@ -8,7 +8,7 @@ from unittest.mock import patch
 
 import pyarrow as pa
 
-from featureflow_cli.stream import crew, run
+from featureflow_cli.stream import crew, heap, run
 from tests.simulation import tables
 from tests.simulation.grounds import SimGround
 from tests.simulation.laws import Broken, at_rest
@@ -47,6 +47,9 @@ def simulated() -> Iterator[None]:
         tables.in_memory(),
         patch.object(crew, "Ground", SimGround),
         patch.object(run, "ThreadPoolExecutor", Executor),
+        patch.object(
+            heap, "give_back", lambda: None
+        ),  # of the test's own process it takes longer than a schedule
     ):
         try:
             yield
