@@ -6,6 +6,7 @@ Python register descriptors.
 
 import shutil
 import tempfile
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -43,11 +44,9 @@ def install() -> Path:
         raise ServiceFailed(msg)
     fresh = folder().with_name("apicurio.fresh")
     shutil.rmtree(fresh, ignore_errors=True)
-    where = [f"-DoutputDirectory={fresh}", f"-DmarkersDirectory={fresh}/markers"]
-    jars.run(
-        ["mvn", "-q", "-B", f"{PLUGIN}:unpack", f"-Dartifact={ARTIFACT}", *where],
-        "mvn could not fetch Apicurio Registry",
-    )
+    fetch = ["mvn", "-q", "-B", f"{PLUGIN}:unpack", f"-Dartifact={ARTIFACT}", f"-DoutputDirectory={fresh}"]
+    with tempfile.TemporaryDirectory() as aside:  # without a project, its marks would lie where we are called from
+        jars.run(fetch, "mvn could not fetch Apicurio Registry", aside)
     fresh.rename(folder())
     return folder()
 

@@ -62,9 +62,11 @@ def java(heap_mb: int, quick: bool) -> list[str]:
     ]
 
 
-def run(command: list[str], failure: str) -> None:
-    """Run it to its end; raises ServiceFailed with what it printed."""
-    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+def run(command: list[str], failure: str, folder: str | None = None) -> None:
+    """Run it to its end, in that folder; raises ServiceFailed with what it printed."""
+    done = subprocess.run(
+        command, cwd=folder, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
+    )
     if done.returncode:
         msg = f"{failure}:\n{done.stdout}{done.stderr}"
         raise ServiceFailed(msg)
