@@ -6,7 +6,6 @@ Python register descriptors.
 
 import shutil
 import tempfile
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -45,7 +44,9 @@ def install() -> Path:
     fresh = folder().with_name("apicurio.fresh")
     shutil.rmtree(fresh, ignore_errors=True)
     fetch = ["mvn", "-q", "-B", f"{PLUGIN}:unpack", f"-Dartifact={ARTIFACT}", f"-DoutputDirectory={fresh}"]
-    with tempfile.TemporaryDirectory() as aside:  # without a project, its marks would lie where we are called from
+    with (
+        tempfile.TemporaryDirectory() as aside
+    ):  # without a project, its marks would lie where we are called from
         jars.run(fetch, "mvn could not fetch Apicurio Registry", aside)
     fresh.rename(folder())
     return folder()
