@@ -21,6 +21,7 @@ from featureflow_cli.compute.views import Source
 from featureflow_cli.errors import FeatureflowError
 from featureflow_cli.evaluate.bootstrap import bootstrap
 from featureflow_cli.evaluate.keeping import Kept, low_end, markers
+from featureflow_cli.offline.snapshots import Snapshot
 from featureflow_cli.stream.commits import Commits, CutBack
 from featureflow_cli.stream.deciding import Batch, decided, replayed
 from featureflow_cli.stream.faults import reached
@@ -83,9 +84,10 @@ class Worker:
         self.lose()
         outside = self._outside
         outside.intake.on_revoke(self.let_go)
-        if outside.log is not None:
-            self.commits.base = outside.log.raise_meaning(outside.log.snapshot(), outside.order)
+        self.commits.base = self._snapshot()
         self.members = [self._with_floor(self._renewed(kept)) for kept in self.members]
+        if self._is_behind_a_floor():
+            self.commits.base = self._snapshot()
         for kept in self.members:
             if None in markers(outside.online, kept):
                 self._bootstrap(kept)
@@ -103,9 +105,7 @@ class Worker:
         if not came or self._lost:
             return
         self.commits.land()
-        if self._outside.log is not None:
-            now = self._outside.log.snapshot()
-            self.commits.base = self._outside.log.raise_meaning(now, self._outside.order)
+        self.commits.base = self._snapshot()
         if any(None in markers(self._outside.online, kept) for kept in self.members):
             self.lose()
             return
@@ -155,6 +155,22 @@ class Worker:
         ends = {} if self.commits.base is None else self.commits.base.ends
         floor = self._outside.set_floor(kept.build.number, ends)
         return Kept(kept.view, replace(kept.build, floor=floor))
+
+    def _snapshot(self) -> Snapshot | None:
+        """The log as it is now, at the meaning of these definitions or a later one."""
+        log = self._outside.log
+        return None if log is None else log.raise_meaning(log.snapshot(), self._outside.order)
+
+    def _is_behind_a_floor(self) -> bool:
+        """Whether states are to be built from events that `base` has not: another worker, which recorded the floor
+        first, had looked at the log later [bootstrap].
+        """
+        base = self.commits.base
+        return base is not None and any(
+            end > base.ends.get(partition, 0)
+            for kept in self.members
+            for partition, end in (kept.build.floor or {}).items()
+        )
 
     def _bootstrap(self, kept: Kept) -> None:
         outside = self._outside

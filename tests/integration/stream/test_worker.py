@@ -1,7 +1,7 @@
 """The steps of design.md 4, run by hand over real stores: when nothing fails, and when something does."""
 
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -51,6 +51,25 @@ def test_a_topic_is_read_piece_by_piece(world: World, monkeypatch: pytest.Monkey
     assert batch is not None
     assert sum(end - start for start, end in batch.spans.values()) > 150, "more than one piece"
     drain(worker, rows=90)
+    check(world, worker.members)
+
+
+def test_states_are_built_up_to_a_floor_that_another_worker_set_by_a_later_log(world: World) -> None:
+    """It recorded the floor, and was killed before it built anything; this one had looked at the log before."""
+    fill(world, random.Random(10), 100)
+    worker = world.worker()
+    numbers = [kept.build.number for kept in worker.members]
+
+    def set_floor(number: int, ends: Mapping[int, int]) -> Mapping[int, int]:
+        assert not ends
+        if not world.floors:
+            drain(world.worker([]))
+            world.floors.update(dict.fromkeys(numbers, world.log().snapshot().ends))
+        return world.floors[number]
+
+    worker._outside = replace(worker._outside, set_floor=set_floor)
+    drain(worker)
+    assert sum(world.floors[numbers[0]].values()) == 100
     check(world, worker.members)
 
 
