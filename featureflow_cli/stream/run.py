@@ -134,9 +134,10 @@ class _Loop:
                     self.stop.wait(POLL_S)
         try:
             self._land()
-        except StoreUnavailable:  # whoever comes next finds in the log what the store has not
-            self._lose()
-        self._commit()
+        except StoreUnavailable:  # whoever comes next finds in the log what that store has not
+            self._commit_logs()
+        else:
+            self._commit()
 
     def _wait(self, err: StoreUnavailable) -> None:
         """Forget what rests on the store that is away, and give it time; with `once` it gets a few chances."""
@@ -243,11 +244,14 @@ class _Loop:
                 self.upkeep.tend(worker.source.name, worker.commits.base, worker.parts.keys())
 
     def _commit(self) -> None:
+        self._commit_logs()
+        self._settle()
+
+    def _commit_logs(self) -> None:
         for worker in self.crew.workers:
             with worker.progress.timing("commit"):
                 worker.commit_offline()
             worker.look_behind()
-        self._settle()
         self.done_us["commit"] = self.clock()
         self.failures = 0
 

@@ -306,6 +306,31 @@ def test_a_store_that_stays_away_ends_a_single_run_with_its_message(tmp_path: Pa
         run(opened(tmp_path), once=True, stop=Impatient())
 
 
+def test_what_was_decided_is_committed_at_the_end_though_the_online_store_is_away(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_repo(tmp_path)
+    put(tmp_path, "0", events(0, 10))
+    run(opened(tmp_path), once=True, stop=threading.Event())
+    put(tmp_path, "1", events(1, 10, first=10))
+    project, stop = opened(tmp_path), threading.Event()
+
+    def away(*_: object) -> list[bool]:
+        assert stop.wait(30)
+        raise StoreUnavailable("it is away")  # noqa: EM101
+
+    def show(sources: list[Progress]) -> None:
+        if sources[0].accepted:
+            stop.set()
+
+    monkeypatch.setattr(project.online, "write", away)
+    ended = run(project, once=False, stop=stop, show=show)
+    assert ended.stopped
+    assert [(source.accepted, source.committed, source.writes) for source in ended.sources] == [(10, 10, 0)]
+    again = run(opened(tmp_path), once=True, stop=threading.Event())
+    assert [(source.accepted, source.replayed) for source in again.sources] == [(0, 10)]
+
+
 def test_progress_is_shown_after_every_round(tmp_path: Path) -> None:
     write_repo(tmp_path)
     for number in range(3):
