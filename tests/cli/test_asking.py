@@ -2,12 +2,16 @@
 
 import os
 import pty
+import select
 import signal
 import sys
 
 import pytest
 
 from tests.cli.projects import Bank
+
+AGAIN_S = 2.0
+"""After so long without a word somebody at a terminal presses the key again."""
 
 
 @pytest.mark.filterwarnings("ignore:.*multi-threaded:DeprecationWarning")  # the child execs at once
@@ -25,6 +29,11 @@ def test_apply_asks_on_a_terminal(bank: Bank, answer: bytes, code: int, is_appli
         os.execve(sys.executable, command, {**environ, "NO_COLOR": "1"})
     said, has_answered = b"", False
     while True:
+        ready, _, _ = select.select([terminal], [], [], AGAIN_S)
+        if not ready:
+            if has_answered:  # Python does not see a Ctrl-C that comes just as it begins to wait for a line
+                os.write(terminal, answer)
+            continue
         try:
             more = os.read(terminal, 4096)
         except OSError:  # the child has closed its end
