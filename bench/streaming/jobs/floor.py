@@ -20,6 +20,7 @@ from confluent_kafka import Consumer, Message, TopicPartition
 
 from featureflow_cli.evaluate.project import open_project
 from featureflow_cli.sources.kafka import consumer_config
+from featureflow_cli.stream.reading import PIECES
 from featureflow_cli.stream.topic_intake import POLL_S
 from featureflow_cli.stream.worker import BATCH_ROWS
 from featureflow_cli.times import system_clock
@@ -95,7 +96,7 @@ def main() -> None:
     wall, cpu = time.perf_counter(), time.process_time()
     consumer.assign([TopicPartition(topic, each, 0) for each in partitions])
     while count < left:
-        messages = consumer.consume(BATCH_ROWS, POLL_S)
+        messages = consumer.consume(BATCH_ROWS // PIECES, POLL_S)
         decode(list(map(Message.value, messages)))
         count += len(messages)
     print(json.dumps({
