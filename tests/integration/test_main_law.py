@@ -136,7 +136,7 @@ def test_redis_answers_what_the_definition_says(
     told = Told(project.repo.services[world.service], world.accepted())
     lost = project.online.teardown
     assert online_differences(project, clock, world, told, random.Random(11), 40, before_last=lost) == []
-    assert project.online.bytes_held() > 100_000
+    assert project.online.bytes_held() > 50_000
     project.online.close()
 
 
