@@ -317,7 +317,8 @@ def test_what_was_decided_is_committed_at_the_end_though_the_online_store_is_awa
 
     def away(*_: object) -> list[bool]:
         assert stop.wait(30)
-        raise StoreUnavailable("it is away")  # noqa: EM101
+        message = "it is away"
+        raise StoreUnavailable(message)
 
     def show(sources: list[Progress]) -> None:
         if sources[0].accepted:

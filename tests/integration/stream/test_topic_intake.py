@@ -17,7 +17,7 @@ from featureflow_cli.sources.kafka_admin import Admin
 from featureflow_cli.spec.models import KafkaStream
 from featureflow_cli.stream.outside import OffsetGone
 from featureflow_cli.stream.topic_intake import TopicIntake
-from tests.services.kafka import Kafka, kafka_broker
+from tests.services.kafka import Kafka, KafkaBroker, kafka_broker
 from tests.services.processes import wait_until
 
 
@@ -374,18 +374,25 @@ def test_a_member_that_was_away_for_too_long_comes_back(kafka: Kafka) -> None:
         )
 
 
+@contextmanager
+def unanswered(broker: KafkaBroker) -> Iterator[str]:
+    """A reader of that topic leaves at the end, and the frozen broker has not answered its last report."""
+    topic = broker.topic(1)
+    produce(broker, topic, 0, numbered(0, 3))
+    with reading(broker, topic) as reader:
+        reader.drain()
+        broker.freeze()
+        reader.intake.report(reader.positions)
+        yield topic
+
+
 @pytest.mark.service("kafka")
 def test_a_broker_that_leaves_a_commit_unanswered_holds_nobody_up_who_leaves(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr("featureflow_cli.sources.kafka.CLOSE_S", 1.0)
     with kafka_broker() as broker:
-        topic = broker.topic(1)
-        produce(broker, topic, 0, numbered(0, 3))
-        with reading(broker, topic) as reader:
-            reader.drain()
-            broker.freeze()
-            reader.intake.report(reader.positions)
+        with unanswered(broker):
             started_s = time.monotonic()
         assert time.monotonic() - started_s < 5
     assert "left behind" in caplog.text
@@ -394,12 +401,7 @@ def test_a_broker_that_leaves_a_commit_unanswered_holds_nobody_up_who_leaves(
 @pytest.mark.service("kafka")
 def test_whoever_leaves_has_its_last_report_taken_first() -> None:
     with kafka_broker() as broker:
-        topic = broker.topic(1)
-        produce(broker, topic, 0, numbered(0, 3))
-        with reading(broker, topic) as reader:
-            reader.drain()
-            broker.freeze()
-            reader.intake.report(reader.positions)
+        with unanswered(broker) as topic:
             thawing = threading.Timer(0.5, broker.thaw)
             thawing.start()
         thawing.join()
