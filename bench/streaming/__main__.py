@@ -1,12 +1,15 @@
 """Kafka to Redis and Delta, side by side in one run: `python -m bench.streaming` from the root of the checkout.
 
-The floor consumes the same topic with the same consumer settings, decodes the JSON, and does no more. `--only`
-names parts: rates, peers, freshness, memory, states. CPU is that of the worker and of Redis.
+The floor consumes the same topic with the same consumer settings, decodes the JSON, and does no more. A machine
+drifts: so all are run in turn, in rounds, the floor before and after each; a ratio is that of a round, and of the
+rounds' ratios the median counts. `--only` names parts: rates, peers, freshness, memory, states. CPU is that of the
+worker and of Redis.
 """
 
 import argparse
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from bench.streaming import live, ours, peers, states
@@ -20,10 +23,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         prog="bench.streaming", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--events", type=int, default=1_000_000, help="distinct events in the topic")
+    parser.add_argument("--events", type=int, default=2_000_000, help="distinct events in the topic")
     parser.add_argument("--users", type=int, default=20_000)
     parser.add_argument("--items", type=int, default=2_000)
-    parser.add_argument("--times", type=int, default=2, help="the best of so many runs")
+    parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--slow-events", type=int, default=200_000, help="for those who go event by event")
     parser.add_argument("--memory-events", type=int, default=10_000_000)
     parser.add_argument("--live-seconds", type=float, default=30)
@@ -56,12 +59,9 @@ def measured(
         facts += held(empty, asked.memory_events)
     if "states" in parts:
         facts += stored(bench)
-    told("floor")
-    floor = ours.floor(bench, asked.times)
-    rates.append(floor)
     live_rate = asked.live_rate
     if "rates" in parts:
-        small = rated(bench, asked.times, floor, rates, facts)
+        small = rated(bench, asked.rounds, rates, facts)
         live_rate = live_rate or small.a_second / 2
     if "freshness" in parts:
         facts += fresh(empty, live_rate or 20_000, asked.live_seconds)
@@ -69,33 +69,78 @@ def measured(
         against_peers(bench, asked, rates, facts)
 
 
+def in_rounds(
+    bench: Bench, rounds: int, runs: Mapping[str, Callable[[], Rate]], rates: list[Rate]
+) -> dict[str, list[Rate]]:
+    """Each of the runs once a round, with the floor beside it; of every run the median goes into the table."""
+    found: dict[str, list[Rate]] = {name: [] for name in runs}
+    told("floor")
+    before = ours.floor(bench)
+    floors = [before]
+    for number in range(1, rounds + 1):
+        for name, run in runs.items():
+            told(f"round {number}: {name}")
+            rate, after = run(), ours.floor(bench)
+            assert before.cpu_s is not None and after.cpu_s is not None
+            beside = Rate(
+                after.name,
+                before.events + after.events,
+                before.wall_s + after.wall_s,
+                before.cpu_s + after.cpu_s,
+            )
+            found[name].append(replace(rate, floor=beside))
+            floors.append(after)
+            before = after
+    rates += [_middle(each) for each in ([replace(each, floor=each) for each in floors], *found.values())]
+    return found
+
+
+def _middle(found: Sequence[Rate]) -> Rate:
+    return sorted(found, key=lambda rate: rate.share or rate.a_second)[len(found) // 2]
+
+
+def _against(ones: Sequence[Rate], others: Sequence[Rate]) -> list[float]:
+    """How much faster the ones were than the others in each round, by what each was of its floor."""
+    return [(one.share or 0) / (other.share or 1) for one, other in zip(ones, others, strict=True)]
+
+
 def told(what: str) -> None:
     print(f"  {time.strftime('%H:%M:%S')} {what}", flush=True)
 
 
-def rated(bench: Bench, times: int, floor: Rate, rates: list[Rate], facts: list[Fact]) -> Rate:
+def rated(bench: Bench, rounds: int, rates: list[Rate], facts: list[Fact]) -> Rate:
     """Ours, in all its ways; the rate in small batches."""
-    told("catching up")
-    whole, off = ours.catching_up(bench, times, "ours catching up")
-    told("with de-duplication")
-    _, on = ours.catching_up(bench, times, "ours, de-duplication on", dedupe=True)
-    told("two workers")
-    one, two = (
-        max((live.catching_up(bench, workers) for _ in range(times)), key=lambda rate: rate.a_second)
-        for workers in (1, 2)
+    told("the size of small batches")
+    rows = ours.small_batch(bench)
+    wholes: list[Rate] = []
+
+    def catching_up() -> Rate:
+        whole, rate = ours.catching_up(bench, "ours catching up")
+        wholes.append(whole)
+        return rate
+
+    found = in_rounds(
+        bench,
+        rounds,
+        {
+            "catching up": catching_up,
+            "with de-duplication": lambda: ours.catching_up(bench, "ours, de-duplication on", dedupe=True)[1],
+            "small batches": lambda: ours.in_small_batches(bench, rows),
+            "one worker": lambda: live.catching_up(bench, 1),
+            "two workers": lambda: live.catching_up(bench, 2),
+        },
+        rates,
     )
-    told("small batches")
-    small, _ = ours.in_small_batches(bench, times)
-    rates += [off, whole, on, small, one, two]
-    assert off.cpu_s is not None and floor.cpu_s is not None
+    rates.append(_middle(wholes))
+    off, on, small, one, two = found.values()
     facts += [
-        at_least("catching up / floor", off.a_second / floor.a_second, 0.25),
-        at_least("at 200 ms / floor", small.a_second / floor.a_second, 0.20),
-        at_most("CPU of worker and Redis / floor", off.cpu_s / floor.cpu_s, 5.5),
-        at_most("time with de-duplication / without", on.wall_s / off.wall_s, 1.05),
-        at_least("two workers / one", two.a_second / one.a_second, 1.0),
+        at_least("catching up / floor", [rate.share or 0 for rate in off], 0.25),
+        at_least("at 200 ms / floor", [rate.share or 0 for rate in small], 0.20),
+        at_most("CPU of worker and Redis / floor", [rate.times_cpu or 0 for rate in off], 5.5),
+        at_most("time with de-duplication / without", _against(off, on), 1.05),
+        at_least("two workers / one", _against(two, one), 1.0),
     ]
-    return small
+    return _middle(small)
 
 
 def against_peers(bench: Bench, asked: argparse.Namespace, rates: list[Rate], facts: list[Fact]) -> None:
@@ -104,17 +149,20 @@ def against_peers(bench: Bench, asked: argparse.Namespace, rates: list[Rate], fa
     rates.append(slow)
     features = next((rate for rate in rates if rate.name == "ours catching up"), None)
     if features is not None:
-        facts.append(at_least("18 features / per event in Python", features.a_second / slow.a_second, 5))
+        facts.append(at_least("18 features / per event in Python", [features.a_second / slow.a_second], 5))
     for job in JOBS:
+        runs: dict[str, Callable[[], Rate]] = {
+            "ours": lambda job=job: ours.catching_up(bench, f"ours, count and sum, {job}", job=job)[1]
+        }
+        if peers.has_quix(asked.peers):
+            runs["Quix Streams"] = lambda job=job: peers.quix(bench, job, asked.slow_events, asked.peers)
+        if peers.has_spark(asked.peers):
+            runs["Spark"] = lambda job=job: peers.spark(bench, job, asked.peers)
         told(f"count and sum, {job}")
-        _, mine = ours.catching_up(bench, asked.times, f"ours, count and sum, {job}", job=job)
-        quix = peers.quix(bench, job, asked.slow_events, asked.peers)
-        spark = peers.spark(bench, job, asked.peers)
-        rates += [rate for rate in (mine, quix, spark) if rate is not None]
-        if quix is not None:
-            facts.append(at_least(f"{job} / Quix Streams", mine.a_second / quix.a_second, 15))
-        if spark is not None:
-            facts.append(at_least(f"{job} / Spark", mine.a_second / spark.a_second, 1.5))
+        found = in_rounds(bench, asked.rounds, runs, rates)
+        for peer, target in (("Quix Streams", 15.0), ("Spark", 1.5)):
+            if peer in found:
+                facts.append(at_least(f"{job} / {peer}", _against(found["ours"], found[peer]), target))
 
 
 def fresh(empty: Bench, rate: float, seconds: float) -> list[Fact]:
@@ -150,7 +198,7 @@ def held(empty: Bench, events: int) -> list[Fact]:
         ratio = sizes[3] / sizes[1]
         facts += [
             Fact(f"RSS at {at} million events, {what}", f"{shown} MB"),
-            at_most("... the last / the second", ratio, 1.1),
+            at_most("... the last / the second", [ratio], 1.1),
             Fact("... the largest", f"{max(size for _, size in samples):,.0f} MB"),
         ]
     return facts
@@ -163,8 +211,8 @@ def stored(bench: Bench) -> list[Fact]:
     return [
         Fact(name, f"{found.compact:,.0f}, {found.default:,.0f}"),
         Fact("one key per feature with a TTL", f"{found.keys:,.0f}"),
-        at_most("ours / one key per feature", found.compact / found.keys, 0.5),
-        at_most("ours by default / one key per feature", found.default / found.keys, 0.5),
+        at_most("ours / one key per feature", [found.compact / found.keys], 0.5),
+        at_most("ours by default / one key per feature", [found.default / found.keys], 0.5),
     ]
 
 

@@ -17,32 +17,28 @@ JOBS = Path(__file__).with_name("jobs")
 PEERS = Path(__file__).resolve().parents[1] / ".peers"
 
 
-def quix(bench: Bench, job: str, events: int, peers: Path) -> Rate | None:
+def has_quix(peers: Path) -> bool:
+    return _is_there(peers / "quix/bin/python", "Quix Streams")
+
+
+def has_spark(peers: Path) -> bool:
+    return _is_there(peers / "spark/bin/python", "Spark") and _is_there(
+        peers / "jars", "Spark's Kafka connector"
+    )
+
+
+def quix(bench: Bench, job: str, events: int, peers: Path) -> Rate:
     """Quix Streams on a count-and-sum job (workload.JOBS), so many events of the topic."""
-    python = peers / "quix/bin/python"
-    if not _is_there(python, "Quix Streams"):
-        return None
-    state = _fresh(bench, "quix")
-    words = [
-        str(python),
-        str(JOBS / "quix_job.py"),
-        job,
-        bench.kafka.bootstrap,
-        bench.topic,
-        str(events),
-        str(state),
-    ]
+    place = [job, bench.kafka.bootstrap, bench.topic, str(events), str(_fresh(bench, "quix"))]
+    words = [str(peers / "quix/bin/python"), str(JOBS / "quix_job.py"), *place]
     return _rate(bench, f"Quix Streams, count and sum, {job}", words)
 
 
-def spark(bench: Bench, job: str, peers: Path) -> Rate | None:
+def spark(bench: Bench, job: str, peers: Path) -> Rate:
     """Spark Structured Streaming on a count-and-sum job, the whole topic in one batch, which suits it best."""
-    python, jars = peers / "spark/bin/python", peers / "jars"
-    if not (_is_there(python, "Spark") and _is_there(jars, "Spark's Kafka connector")):
-        return None
-    place = [bench.kafka.bootstrap, bench.topic, str(_fresh(bench, "spark")), str(jars)]
-    name = f"Spark local[2], count and sum, {job}"
-    return _rate(bench, name, [str(python), str(JOBS / "spark_job.py"), job, *place])
+    place = [job, bench.kafka.bootstrap, bench.topic, str(_fresh(bench, "spark")), str(peers / "jars")]
+    words = [str(peers / "spark/bin/python"), str(JOBS / "spark_job.py"), *place]
+    return _rate(bench, f"Spark local[2], count and sum, {job}", words)
 
 
 def per_event(bench: Bench, events: int) -> Rate:

@@ -5,18 +5,23 @@ import os
 import platform
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from statistics import median
 
 from bench.report import RESULTS
 
 
 @dataclass(frozen=True)
 class Rate:
-    """Events through something, at the cost of so many CPU seconds (None: not measured)."""
+    """Events through something, at the cost of so many CPU seconds (None: not measured).
+
+    `floor` is what the floor made of it just before and just after.
+    """
 
     name: str
     events: int
     wall_s: float
     cpu_s: float | None = None
+    floor: "Rate | None" = None
 
     @property
     def a_second(self) -> float:
@@ -25,6 +30,17 @@ class Rate:
     @property
     def cpu_us(self) -> float | None:
         return None if self.cpu_s is None else self.cpu_s / self.events * 1e6
+
+    @property
+    def share(self) -> float | None:
+        """Of the floor's rate."""
+        return None if self.floor is None else self.a_second / self.floor.a_second
+
+    @property
+    def times_cpu(self) -> float | None:
+        """The floor's CPU an event."""
+        floor = None if self.floor is None else self.floor.cpu_us
+        return None if self.cpu_us is None or floor is None else self.cpu_us / floor
 
 
 @dataclass(frozen=True)
@@ -37,17 +53,22 @@ class Fact:
     met: bool | None = None
 
 
-def at_least(name: str, ratio: float, target: float, what: str = "") -> Fact:
-    return Fact(name, f"{ratio:.2f}{what}", f"at least {target:g}", ratio >= target)
+def at_least(name: str, ratios: Sequence[float], target: float) -> Fact:
+    """The median of what the rounds found, and between what they lie."""
+    return Fact(name, _spread(ratios), f"at least {target:g}", median(ratios) >= target)
 
 
-def at_most(name: str, ratio: float, target: float, what: str = "") -> Fact:
-    return Fact(name, f"{ratio:.2f}{what}", f"at most {target:g}", ratio <= target)
+def at_most(name: str, ratios: Sequence[float], target: float) -> Fact:
+    return Fact(name, _spread(ratios), f"at most {target:g}", median(ratios) <= target)
+
+
+def _spread(ratios: Sequence[float]) -> str:
+    found = f"{median(ratios):.3g}"
+    return found if len(ratios) == 1 else f"{found} ({min(ratios):.3g} to {max(ratios):.3g})"
 
 
 def show(title: str, rates: Sequence[Rate], facts: Sequence[Fact]) -> None:
-    """Prints it; the first rate is the floor. Kept in bench/results/kafka_stream.json."""
-    floor = rates[0]
+    """Prints it. Kept in bench/results/kafka_stream.json."""
     machine = {
         "cores": os.cpu_count(),
         "python": platform.python_version(),
@@ -60,12 +81,11 @@ def show(title: str, rates: Sequence[Rate], facts: Sequence[Fact]) -> None:
     )
     print(f"  {'':58}{'events/s':>11}{'of floor':>10}{'CPU us/event':>14}{'of floor':>10}")
     for rate in rates:
-        cpu, times = rate.cpu_us, ""
-        if cpu is not None and floor.cpu_us:
-            times = f"{cpu / floor.cpu_us:.2f}x"
-        shown = "" if cpu is None else f"{cpu:.2f}"
-        share = "floor" if rate is floor else f"{rate.a_second / floor.a_second:.3f}"
-        print(f"  {rate.name:58}{rate.a_second:11,.0f}{share:>10}{shown:>14}{times:>10}")
+        cpu, share, times = (
+            "" if each is None else f"{each:.{digits}f}{unit}"
+            for each, digits, unit in ((rate.cpu_us, 2, ""), (rate.share, 3, ""), (rate.times_cpu, 2, "x"))
+        )
+        print(f"  {rate.name:58}{rate.a_second:11,.0f}{share:>10}{cpu:>14}{times:>10}")
     print()
     for fact in facts:
         verdict = "" if fact.met is None else ("met" if fact.met else "MISSED")
@@ -74,7 +94,7 @@ def show(title: str, rates: Sequence[Rate], facts: Sequence[Fact]) -> None:
     kept = {
         "benchmark": title,
         **machine,
-        "rates": [{**asdict(rate), "events_per_s": rate.a_second} for rate in rates],
+        "rates": [{**asdict(rate), "events_per_s": rate.a_second, "share": rate.share} for rate in rates],
         "facts": [asdict(fact) for fact in facts],
     }
     (RESULTS / "kafka_stream.json").write_text(json.dumps(kept, indent=2) + "\n")

@@ -21,7 +21,7 @@ def main() -> None:
     started: list[float] = []
     app = Application(
         broker_address=bootstrap,
-        consumer_group=f"quix-{job}-{topic}",
+        consumer_group=f"quix-{job}-{topic}-{time.time_ns()}",  # nothing of an earlier round
         auto_offset_reset="earliest",
         commit_interval=5.0,
         state_dir=folder,
