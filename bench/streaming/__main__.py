@@ -10,11 +10,12 @@ import argparse
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from bench.streaming import live, ours, peers, states
 from bench.streaming.table import Fact, Rate, at_least, at_most, show
-from bench.streaming.workload import JOBS, PARTITIONS, Bench, services
+from bench.streaming.workload import JOBS, PARTITIONS, QUIX, Bench, services
 
 PARTS = ("rates", "peers", "freshness", "memory", "states")
 
@@ -155,14 +156,18 @@ def against_peers(bench: Bench, asked: argparse.Namespace, rates: list[Rate], fa
             "ours": lambda job=job: ours.catching_up(bench, f"ours, count and sum, {job}", job=job)[1]
         }
         if peers.has_quix(asked.peers):
-            runs["Quix Streams"] = lambda job=job: peers.quix(bench, job, asked.slow_events, asked.peers)
+            for form, share in QUIX[job].items():
+                events = round(asked.slow_events * share)
+                runs[f"Quix Streams, {form}"] = partial(peers.quix, bench, form, events, asked.peers)
         if peers.has_spark(asked.peers):
-            runs["Spark"] = lambda job=job: peers.spark(bench, job, asked.peers)
+            runs["Spark"] = partial(peers.spark, bench, job, asked.peers)
         told(f"count and sum, {job}")
         found = in_rounds(bench, asked.rounds, runs, rates)
-        for peer, target in (("Quix Streams", 15.0), ("Spark", 1.5)):
-            if peer in found:
-                facts.append(at_least(f"{job} / {peer}", _against(found["ours"], found[peer]), target))
+        mine = found.pop("ours")
+        facts += [
+            at_least(f"{job} / {peer}", _against(mine, theirs), 1.5 if peer == "Spark" else 15)
+            for peer, theirs in found.items()
+        ]
 
 
 def fresh(empty: Bench, rate: float, seconds: float) -> list[Fact]:

@@ -1,6 +1,6 @@
 """A count-and-sum job in Quix Streams: its JSON deserializer, its RocksDB state with changelog topics, no sink.
 
-    python quix_job.py totals|windows BOOTSTRAP TOPIC EVENTS STATE_FOLDER
+    python quix_job.py totals|tumbling|sliding BOOTSTRAP TOPIC EVENTS STATE_FOLDER
 
 Prints the seconds from the first message to the last of EVENTS. It runs in an environment of its own.
 """
@@ -53,7 +53,8 @@ def main() -> None:
         frame.apply(total, stateful=True)
     else:
         for hours in (1, 24):
-            window = frame.tumbling_window(timedelta(hours=hours), name=f"of_{hours}h")
+            windows = frame.tumbling_window if job == "tumbling" else frame.sliding_window
+            window = windows(timedelta(hours=hours), name=f"of_{hours}h")
             window.agg(events=Count(), spent=Sum("amount")).current()
     app.run(count=int(events), timeout=60.0)
     wall_s, cpu_s = time.perf_counter() - started[0], time.process_time() - started[1]
