@@ -53,13 +53,9 @@ class Crew:
     @property
     def held(self) -> tuple[int, int]:
         """Rows and bytes that wait for the next offline commit, in memory."""
-        pending = [
-            table
-            for worker in self.workers
-            for batch in worker.commits.held
-            for table in (batch.rows, batch.letters)
-        ]
-        return sum(table.num_rows for table in pending), sum(table.nbytes for table in pending)
+        pending = [batch for worker in self.workers for batch in worker.commits.held]
+        rows = sum(batch.rows.num_rows + batch.letters.num_rows for batch in pending)
+        return rows, sum(batch.size for batch in pending)
 
     def lose(self) -> None:
         for worker in self.workers:

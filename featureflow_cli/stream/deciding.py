@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -44,6 +45,11 @@ class Batch:
     @property
     def newest_us(self) -> int | None:
         return int(self.event_us.max()) if len(self.event_us) else None
+
+    @cached_property
+    def size(self) -> int:
+        """Bytes of its rows and letters, in memory: counted once, for it goes through all their chunks."""
+        return int(self.rows.nbytes + self.letters.nbytes)
 
     @property
     def reasons(self) -> Counter[str]:
