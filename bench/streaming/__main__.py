@@ -32,7 +32,7 @@ def main() -> None:
     parser.add_argument("--memory-events", type=int, default=10_000_000)
     parser.add_argument("--live-seconds", type=float, default=30)
     parser.add_argument(
-        "--live-rate", type=float, help="events a second; half of the small batches' by default"
+        "--live-rate", type=float, help="events a second; half of what it takes in, by default"
     )
     parser.add_argument("--peers", type=Path, default=peers.PEERS, help="where make bench-peers put them")
     parser.add_argument("--only", choices=PARTS, action="append")
@@ -43,11 +43,9 @@ def main() -> None:
         with services(asked.users, asked.items) as empty:
             measured(empty, asked, asked.only or PARTS, rates, facts)
     finally:  # also what a run has found that was cut short
-        if rates:
-            title = (
-                f"{rates[0].events:,} messages of the shop in {PARTITIONS} partitions, {asked.users:,} users,"
-            )
-            show(f"kafka_stream: {title} {asked.items:,} items; 18 features in 4 views", rates, facts)
+        if rates or facts:
+            scale = f"{asked.events:,} events of the shop in {PARTITIONS} partitions, {asked.users:,} users,"
+            show(f"kafka_stream: {scale} {asked.items:,} items; 18 features in 4 views", rates, facts)
 
 
 def measured(
@@ -60,12 +58,10 @@ def measured(
         facts += held(empty, asked.memory_events)
     if "states" in parts:
         facts += stored(bench)
-    live_rate = asked.live_rate
     if "rates" in parts:
-        small = rated(bench, asked.rounds, rates, facts)
-        live_rate = live_rate or small.a_second / 2
+        rated(bench, asked.rounds, rates, facts)
     if "freshness" in parts:
-        facts += fresh(empty, live_rate or 20_000, asked.live_seconds)
+        facts += fresh(empty, asked.live_rate, asked.live_seconds)
     if "peers" in parts:
         against_peers(bench, asked, rates, facts)
 
@@ -109,8 +105,8 @@ def told(what: str) -> None:
     print(f"  {time.strftime('%H:%M:%S')} {what}", flush=True)
 
 
-def rated(bench: Bench, rounds: int, rates: list[Rate], facts: list[Fact]) -> Rate:
-    """Ours, in all its ways; the rate in small batches."""
+def rated(bench: Bench, rounds: int, rates: list[Rate], facts: list[Fact]) -> None:
+    """Ours, in all its ways."""
     told("the size of small batches")
     rows = ours.small_batch(bench)
     wholes: list[Rate] = []
@@ -141,7 +137,6 @@ def rated(bench: Bench, rounds: int, rates: list[Rate], facts: list[Fact]) -> Ra
         at_most("time with de-duplication / without", _against(off, on), 1.05),
         at_least("two workers / one", _against(two, one), 1.0),
     ]
-    return _middle(small)
 
 
 def against_peers(bench: Bench, asked: argparse.Namespace, rates: list[Rate], facts: list[Fact]) -> None:
@@ -170,10 +165,15 @@ def against_peers(bench: Bench, asked: argparse.Namespace, rates: list[Rate], fa
         ]
 
 
-def fresh(empty: Bench, rate: float, seconds: float) -> list[Fact]:
+def fresh(empty: Bench, asked_rate: float | None, seconds: float) -> list[Fact]:
+    """At half load: producer, broker and stream share the cores, and the load is half of what they can do together."""
+    told("what is taken in while more is sent")
+    taken = live.capacity(empty) if asked_rate is None else 2 * asked_rate
+    rate = taken / 2
     told(f"freshness at {rate:,.0f} events/s")
     found = live.freshness(empty, rate, seconds)
     return [
+        Fact("events/s taken in while more are sent", f"{taken:,.0f}"),
         Fact(
             f"freshness at {rate:,.0f} events/s, p50, p99 (its metrics)",
             f"{found.p50_s * 1e3:.0f}, {found.p99_s * 1e3:.0f} ms",

@@ -3,7 +3,6 @@
 import json
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -106,29 +105,51 @@ class Freshness:
     behind_s: float
 
 
-def freshness(bench: Bench, rate: float, seconds: float) -> Freshness:
-    """At that many events a second, none of them late; the first fifth of the time is not counted."""
-    bench = bench.with_empty_topic()
-    folder = project(bench, "fresh")
+@contextmanager
+def fed(bench: Bench, folder: Path, rate: float, seconds: float) -> Iterator["subprocess.Popen[bytes]"]:
+    """Events as they happen, at that rate and none of them late: it prints by how much it was behind."""
     words = ("--events", "200000", "--users", str(bench.users), "--items", str(bench.items))
     out = ("--format", "ndjson", "--files", "1", "--late", "0", "--out", str(folder / "events"))
     featureflow(folder, "generate", *words, *out)
     (ndjson,) = (folder / "events").glob("*.ndjson")
     place = [bench.kafka.bootstrap, bench.topic, str(ndjson), str(rate), str(seconds)]
     feed = [sys.executable, "-m", "bench.streaming.jobs.feeder", *place]
-    with following(folder) as (_, port), tempfile.TemporaryFile("w+") as out_file:
-        feeder = subprocess.Popen(feed, stdin=subprocess.DEVNULL, stdout=out_file, env=environ())
-        time.sleep(seconds / 5 + 3)  # it reads its events before it sends
+    feeder = subprocess.Popen(feed, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, env=environ())
+    try:
+        time.sleep(3)  # it reads its events before it sends
+        yield feeder
+    finally:
+        feeder.terminate()
+        feeder.wait()
+
+
+def capacity(bench: Bench, seconds: float = 12) -> float:
+    """Events a second that a stream takes in while more than those are sent, on the same cores."""
+    bench = bench.with_empty_topic()
+    folder = project(bench, "capacity")
+    with following(folder) as (_, port), fed(bench, folder, 200_000, 3 * seconds):
+        time.sleep(seconds / 3)
+        started, before = time.perf_counter(), events_read(port)
+        time.sleep(seconds)
+        return (events_read(port) - before) / (time.perf_counter() - started)
+
+
+def freshness(bench: Bench, rate: float, seconds: float) -> Freshness:
+    """At that many events a second, none of them late; the first fifth of the time is not counted."""
+    bench = bench.with_empty_topic()
+    folder = project(bench, "fresh")
+    with following(folder) as (_, port), fed(bench, folder, rate, seconds) as feeder:
+        time.sleep(seconds / 5)
         before = _buckets(port)
         probes = _probed(bench, folder, feeder)
         after = _buckets(port)
-        if feeder.wait():
+        said, _ = feeder.communicate()
+        if feeder.returncode:
             sys.exit("the feeder failed")
-        out_file.seek(0)
-        behind_s = json.loads(out_file.read())["behind_s"]
     counts = {bound: count - before.get(bound, 0) for bound, count in after.items()}
     p50, p99 = _quantile(counts, 0.5), _quantile(counts, 0.99)
     probed = np.percentile(probes, [50, 99])
+    behind_s = json.loads(said)["behind_s"]
     return Freshness(rate, p50, p99, float(probed[0]), float(probed[1]), len(probes), behind_s)
 
 

@@ -1,4 +1,4 @@
-"""Events as they happen, at a rate: generated beforehand, and given the time of their sending.
+"""Events as they happen, at a rate: generated beforehand, and given an id of their own and the time of their sending.
 
     python -m bench.streaming.jobs.feeder BOOTSTRAP TOPIC NDJSON RATE SECONDS
 
@@ -18,20 +18,18 @@ import orjson
 from confluent_kafka import Producer
 
 TICK_S = 0.01
-TIMESTAMP = re.compile(rb'(?<="timestamp":")[^"]+')
+CHANGED = re.compile(rb'"event_id":"[^"]+"(.+)"timestamp":"[^"]+"(.+)')
 
 
 def main() -> None:
     bootstrap, topic, ndjson, rate, seconds = sys.argv[1:]
     parts = []
     for line in Path(ndjson).read_bytes().splitlines():
-        found = TIMESTAMP.search(line)
+        found = CHANGED.search(line)
         assert found is not None, line
-        parts.append(
-            (str(orjson.loads(line)["user_id"]).encode(), line[: found.start()], line[found.end() :])
-        )
+        parts.append((str(orjson.loads(line)["user_id"]).encode(), *found.groups()))
     producer = Producer({
-        "bootstrap.servers": bootstrap, "linger.ms": 2, "compression.type": "lz4", "enable.idempotence": True,
+        "bootstrap.servers": bootstrap, "linger.ms": 10, "compression.type": "lz4", "enable.idempotence": True,
         "partitioner": "murmur2_random", "delivery.report.only.error": True,
         "queue.buffering.max.messages": 1_000_000,
     })  # fmt: skip
@@ -42,8 +40,12 @@ def main() -> None:
         passed = time.perf_counter() - started
         due = min(total, int(passed * float(rate)))
         now = datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z").encode()
-        some = (parts[at % len(parts)] for at in range(sent, due))
-        producer.produce_batch(topic, [{"key": key, "value": head + now + tail} for key, head, tail in some])
+        some = ((at, *parts[at % len(parts)]) for at in range(sent, due))
+        events = [
+            {"key": key, "value": b'{"event_id":"%032x"%b"timestamp":"%b"%b' % (at, body, now, tail)}
+            for at, key, body, tail in some
+        ]
+        producer.produce_batch(topic, events)
         producer.poll(0)
         sent = due
         behind_s = max(behind_s, time.perf_counter() - started - passed)
