@@ -104,9 +104,11 @@ def _of_text(array: Any, column_type: ColumnType, timestamp_format: str) -> Trie
         case "decimal":
             return _decimals_of_text(array, column_type)
         case "date":
-            return _cast(array, target)
+            tried = _cast(array, target)
+            return _reopen(tried, moments.outside(tried.values))
         case "timestamp" if timestamp_format == ISO8601:
-            return _reopen(_try(array, moments.iso8601, target), moments.without_minutes(array))
+            tried = _try(array, moments.iso8601, target)
+            return _reopen(tried, moments.without_minutes(array) | moments.outside(tried.values))
         case "timestamp":
             tried = _try(array, lambda part: moments.epoch_text(part, timestamp_format), target)
             return _reopen(tried, _unsure_numbers(array) | _holds(array, "x"))

@@ -52,6 +52,11 @@ def without_minutes(array: Any) -> Bools:
     return doubtful
 
 
+def outside(array: Any) -> Bools:
+    """Where a moment or a date lies outside of the years 1 to 9999: Arrow reads the year 0."""
+    return of_arrow(array)[1]
+
+
 def of_epoch(units: Any, timestamp_format: str) -> tuple[Any, Bools]:
     """(moments, where they lie outside of the years 1 to 9999) of a column of whole units."""
     unit_us, present, counts = EPOCH_UNITS_US[timestamp_format], valid(units), ints(units)
