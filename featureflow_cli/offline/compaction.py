@@ -7,7 +7,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from featureflow_cli.errors import StoreUnavailable
-from featureflow_cli.offline import files
+from featureflow_cli.offline import drafts, files
 from featureflow_cli.offline.delta import DataFile, Table, plain, settled
 from featureflow_cli.offline.files import FileRef
 
@@ -113,16 +113,18 @@ def day_files(table: Table) -> Mapping[str, list[DataFile]]:
 
 
 def _join(table: Table, group: Group, timestamp: str, bounded: Sequence[str]) -> list[DataFile]:
+    draft = drafts.Draft(table.place, timestamp, bounded)
     try:
-        joined = files.write_day(table.place, _parts(table, group, timestamp), timestamp, group.day, bounded)
+        for part in _parts(table, group, timestamp):
+            draft.add(part)
     except OSError as error:
         message = f"cannot read the offline store's files of {group.day}: {plain(error)}"
         raise StoreUnavailable(message, at=str(table.place)) from error
-    return [joined]
+    return draft.put()
 
 
 def _parts(table: Table, group: Group, timestamp: str) -> "Iterator[pa.Table]":
-    """The rows by time, a stretch of the group's time after the other: files are sorted, so little is read twice."""
+    """The rows, a stretch of the group's time after the other: row groups follow one another in time."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
@@ -140,9 +142,7 @@ def _parts(table: Table, group: Group, timestamp: str) -> "Iterator[pa.Table]":
             where = where & (column >= pa.scalar(low, kind))
         if high is not None:
             where = where & (column < pa.scalar(high, kind))
-        part = found.to_table(filter=where, batch_readahead=2, fragment_readahead=2).sort_by(timestamp)
-        if part.num_rows:
-            yield part
+        yield found.to_table(filter=where, batch_readahead=2, fragment_readahead=2).sort_by(timestamp)
 
 
 def _held(table: Table) -> "pa.Schema":
@@ -157,7 +157,7 @@ def _commit(table: Table, joined: list[DataFile], group: Group) -> bool:
 
     def turn() -> bool:
         if not table.paths().issuperset(file.path for file in group.files):
-            files.remove(table.place, joined)
+            drafts.remove(table.place, joined)
             return False
         files.commit(table, joined, {}, removed=group.files)
         return True

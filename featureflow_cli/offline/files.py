@@ -1,22 +1,17 @@
-"""Parquet files of a Delta table: sorted by time in daily folders, and found again by their statistics.
+"""Parquet files of a Delta table, in daily folders: listed by a commit, and found again by their statistics.
 
 A file is invisible until a commit lists it; what a killed process leaves behind is never read.
 """
 
-import uuid
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from featureflow_cli.errors import StoreUnavailable
 from featureflow_cli.offline.delta import DataFile, Moved, Table, plain
-from featureflow_cli.offline.parquet import encoded
 from featureflow_cli.offline.places import Place
-from featureflow_cli.times import DAY_US, format_timestamp
 
 if TYPE_CHECKING:
-    import numpy as np
     import pyarrow as pa
 
 LOG_BOUNDS = ("_partition", "_offset")
@@ -62,61 +57,6 @@ class FileRef:
         """Whether a value of the column between these two, both included, can be in it."""
         bounds = self.bounds.get(column)
         return bounds is None or (bounds[0] <= highest and bounds[1] >= lowest)
-
-
-def write(
-    place: Place, rows: "pa.Table", timestamp: str, bounded: Sequence[str] = LOG_BOUNDS
-) -> list[DataFile]:
-    """Write `rows` (without `_day`) as one file a day of `timestamp`, sorted by it; nothing is listed yet.
-
-    `bounded` are columns that get statistics beside the timestamp. StoreUnavailable when the place refuses: then
-    none of the files is left.
-    """
-    import numpy as np
-    import pyarrow.compute as pc
-
-    rows = rows.take(pc.sort_indices(rows.column(timestamp)))
-    days = microseconds(rows.column(timestamp)) // DAY_US
-    cuts = [0, *(np.flatnonzero(np.diff(days)) + 1).tolist(), len(days)]
-    written: list[DataFile] = []
-    try:
-        for start, end in pairwise(cuts):
-            if start < end:
-                date = format_timestamp(int(days[start]) * DAY_US)[:10]
-                day_rows = rows.slice(start, end - start)
-                written.append(write_day(place, [day_rows], timestamp, date, bounded))
-    except BaseException:
-        remove(place, written)
-        raise
-    return written
-
-
-def write_day(
-    place: Place,
-    parts: "Iterable[pa.Table]",
-    timestamp: str,
-    day: str,
-    bounded: Sequence[str] = LOG_BOUNDS,
-) -> DataFile:
-    """Write one file of one day; the parts are sorted by `timestamp`, each past the one before it."""
-    path = f"_day={day}/{uuid.uuid4()}.parquet"
-    made = encoded(parts, timestamp, bounded)
-    try:
-        modified_ms = place.put(path, made.content)
-    except OSError as error:
-        remove(place, [DataFile(path, 0, day, "", 0)])
-        message = f"cannot write to the offline store: {plain(error)}"
-        raise StoreUnavailable(message, at=str(place)) from error
-    return DataFile(path, made.content.size, day, made.stats, modified_ms)
-
-
-def remove(place: Place, files: Sequence[DataFile]) -> None:
-    """Take away files that were never listed; one that will not go is left for `vacuum`."""
-    for file in files:
-        try:
-            place.remove(file.path)
-        except OSError:
-            continue
 
 
 def listed(table: Table, timestamp: str, bounded: Sequence[str] = LOG_BOUNDS) -> tuple[FileRef, ...]:
@@ -215,14 +155,6 @@ def scan(
     except OSError as error:
         message = f"cannot read the offline store: {plain(error)}"
         raise StoreUnavailable(message, at=str(place)) from error
-
-
-def microseconds(column: "pa.ChunkedArray") -> "np.ndarray[Any, np.dtype[np.int64]]":
-    """A timestamp[us] column without nulls as int64."""
-    import numpy as np
-
-    found: np.ndarray[Any, np.dtype[np.int64]] = column.cast("int64").to_numpy()
-    return found
 
 
 def day_of(path: str) -> str:

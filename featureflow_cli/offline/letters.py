@@ -7,7 +7,7 @@ what stands is kept, and the newcomer is dropped.
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from featureflow_cli.offline import compaction, files
+from featureflow_cli.offline import compaction, drafts, files
 from featureflow_cli.offline.delta import Moved, Table, settled
 from featureflow_cli.offline.files import FileRef
 from featureflow_cli.offline.places import Place, place_of
@@ -62,13 +62,15 @@ class DeadLetters:
             fresh = self._fresh(table, letters, ends)
             if fresh.num_rows == 0:
                 return 0
-            written = files.write(self.place, fresh, _LETTERED, _POSITION)
+            draft = drafts.Draft(self.place, _LETTERED, _POSITION)
+            draft.add(fresh)
+            written = draft.put()
             known = table.transactions()
             raised = {app_id: max(end, known.get(app_id, 0)) for app_id, end in ends.items()}
             try:
                 files.commit(table, written, raised)
             except Moved:
-                files.remove(self.place, written)
+                drafts.remove(self.place, written)
                 raise
             return int(fresh.num_rows)
 

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING
 
 from featureflow_cli.compute.views import Source
 from featureflow_cli.errors import Conflict, FeatureflowError, StoreUnavailable
-from featureflow_cli.offline import compaction, files, memory
+from featureflow_cli.offline import compaction, drafts, files, memory
 from featureflow_cli.offline.delta import DataFile, Table, settled
+from featureflow_cli.offline.drafts import Draft
 from featureflow_cli.offline.files import FileRef
 from featureflow_cli.offline.places import Place, place_of
 from featureflow_cli.offline.snapshots import MeaningMoved, Snapshot, Spans, trim
@@ -73,9 +74,14 @@ class OfflineLog:
             raise StoreUnavailable(message, at=str(self.place))
         return self._show(earlier)
 
-    def append(self, rows: "pa.Table", ends: Spans, base: Snapshot) -> Snapshot:
+    def draft(self) -> Draft:
+        """What takes rows of `schema` before they are committed, so that `append` has less left to do."""
+        return drafts.Draft(self.place, self._timestamp)
+
+    def append(self, rows: "pa.Table", ends: Spans, base: Snapshot, draft: Draft | None = None) -> Snapshot:
         """Commit the accepted `rows` of the offsets that `ends` spans, all or nothing; may make the table.
 
+        A `draft` holds the first ones of them already, in whatever parts; it is used up.
         `base` is the snapshot by whose meaning the rows were judged. A span without rows moves the end; empty
         spans commit nothing. Raises Conflict where the table ends elsewhere than the spans start (`trim` to
         a new snapshot and repeat), MeaningMoved where the meaning was raised, StoreUnavailable where the disk
@@ -91,7 +97,9 @@ class OfflineLog:
             if all(start == end for start, end in ends.values()):
                 return now
             if rows.num_rows and not written:
-                written.extend(files.write(self.place, judged, self._timestamp))
+                making = draft or self.draft()
+                making.add(judged.slice(making.rows))
+                written.extend(making.put())
             files.commit(table, written, _transactions(ends))
             return self._show(table)
 
@@ -213,7 +221,7 @@ class OfflineLog:
             known = table.paths()
         except StoreUnavailable:  # nobody can say: `vacuum` will
             return
-        files.remove(self.place, [file for file in written if file.path not in known])
+        drafts.remove(self.place, [file for file in written if file.path not in known])
 
     def _check(self, rows: "pa.Table", ends: Spans) -> None:
         """The caller's part of the bargain, looked at once more: every row lies in its partition's span."""

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from featureflow_cli.engines.duckdb import Engine
 from featureflow_cli.errors import FeatureflowError
+from featureflow_cli.offline.drafts import Draft
 from featureflow_cli.offline.snapshots import Snapshot, Spans
 from featureflow_cli.online.store import OnlineStore
 from featureflow_cli.plan.applied import Build
@@ -67,7 +68,11 @@ class Log(Protocol):
 
     def snapshot(self) -> Snapshot: ...
 
-    def append(self, rows: "pa.Table", ends: Spans, base: Snapshot) -> Snapshot: ...
+    def draft(self) -> Draft: ...
+
+    def append(
+        self, rows: "pa.Table", ends: Spans, base: Snapshot, draft: Draft | None = None
+    ) -> Snapshot: ...
 
     def raise_meaning(self, base: Snapshot, order: int | None = None) -> Snapshot: ...
 

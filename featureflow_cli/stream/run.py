@@ -176,6 +176,9 @@ class _Loop:
             self._commit()
         elif self._is_due("commit", self.interval_us):
             self._start_commit()
+        else:
+            for worker in self.crew.workers:
+                worker.commits.draft(self.committer)
         if self._is_due("tend", TEND_US):
             self._tend()
         if not moved and self._is_due("look", LOOK_US):

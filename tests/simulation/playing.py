@@ -8,7 +8,7 @@ from unittest.mock import patch
 
 import pyarrow as pa
 
-from featureflow_cli.stream import crew, heap, run
+from featureflow_cli.stream import commits, crew, heap, run
 from tests.simulation import tables
 from tests.simulation.grounds import SimGround
 from tests.simulation.laws import Broken, at_rest
@@ -16,6 +16,9 @@ from tests.simulation.processes import Executor
 from tests.simulation.promises import Promises
 from tests.simulation.schedules import Schedule
 from tests.simulation.world import World
+
+DRAFT_ROWS = 3
+"""So few that commits are drafted in most schedules."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +50,7 @@ def simulated() -> Iterator[None]:
         tables.in_memory(),
         patch.object(crew, "Ground", SimGround),
         patch.object(run, "ThreadPoolExecutor", Executor),
+        patch.object(commits, "DRAFT_ROWS", DRAFT_ROWS),
         patch.object(
             heap, "give_back", lambda: None
         ),  # of the test's own process it takes longer than a schedule

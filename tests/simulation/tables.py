@@ -9,7 +9,7 @@ from unittest.mock import patch
 import pyarrow as pa
 
 from featureflow_cli.errors import StoreUnavailable
-from featureflow_cli.offline import files, letters, log
+from featureflow_cli.offline import drafts, letters, log
 from featureflow_cli.offline.delta import DataFile, Moved
 from tests.simulation.processes import How
 
@@ -170,14 +170,31 @@ def _away() -> StoreUnavailable:
     return StoreUnavailable("the disk does not answer")
 
 
-def _write(place: SimPlace, rows: pa.Table, timestamp: str, bounded: Sequence[str] = ()) -> list[DataFile]:
-    if place.pause(f"write a file of {place.name}") is How.UNSENT:
-        raise _away()
-    path = f"{len(place.disk.contents)}"
-    moments = rows.column(timestamp).cast("int64").to_numpy()
-    place.disk.contents[path] = rows
-    place.disk.bounds[path] = {f"min.{timestamp}": int(moments.min()), f"max.{timestamp}": int(moments.max())}
-    return [DataFile(path, 0, "", "", 0)]
+class SimDraft:
+    """`offline.drafts.Draft`, of one file for all days."""
+
+    def __init__(self, place: SimPlace, timestamp: str, bounded: Sequence[str] = ()) -> None:
+        self.rows = 0
+        self._place = place
+        self._timestamp = timestamp
+        self._parts: list[pa.Table] = []
+
+    def add(self, rows: pa.Table) -> None:
+        self._parts.append(rows)
+        self.rows += rows.num_rows
+
+    def put(self) -> list[DataFile]:
+        disk = self._place.disk
+        if self._place.pause(f"write a file of {self._place.name}") is How.UNSENT:
+            raise _away()
+        path, rows = f"{len(disk.contents)}", pa.concat_tables(self._parts)
+        moments = rows.column(self._timestamp).cast("int64").to_numpy()
+        disk.contents[path] = rows
+        disk.bounds[path] = {
+            f"min.{self._timestamp}": int(moments.min()),
+            f"max.{self._timestamp}": int(moments.max()),
+        }
+        return [DataFile(path, 0, "", "", 0)]
 
 
 @contextmanager
@@ -186,6 +203,6 @@ def in_memory() -> Iterator[None]:
     with (
         patch.object(log, "Table", SimTable),
         patch.object(letters, "Table", SimTable),
-        patch.object(files, "write", _write),
+        patch.object(drafts, "Draft", SimDraft),
     ):
         yield
