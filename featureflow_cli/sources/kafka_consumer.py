@@ -21,8 +21,8 @@ from featureflow_cli.sources.batches import RawBatch
 from featureflow_cli.sources.kafka import Config, Trouble, close, explained, opened
 from featureflow_cli.spec.models import KafkaStream
 
-ANSWER_S = 5.0
-"""How long a broker may take to answer a question."""
+ANSWER_S, AGAIN_S = 5.0, 1.0
+"""How long a broker may take to answer a question; and the next one, where it left one unanswered."""
 
 
 class Gone(Exception):
@@ -36,8 +36,9 @@ class Gone(Exception):
 class GroupConsumer:
     """`held`: the partitions that the group has given to this member; it changes inside of `read` only.
 
-    `joined`: the group has given them out at least once. `ends`: per partition the offset at which its end was
-    met, as long as nothing was read since. `on_revoke` is called with partitions before they go to others.
+    `joined`: the group has given them out, and has not thrown this member out since. `ends`: per partition the offset
+    at which its end was met, as long as nothing was read since. `on_revoke` is called with partitions before they go
+    to others.
     """
 
     def __init__(
@@ -51,11 +52,12 @@ class GroupConsumer:
         self._on_revoke: Callable[[Sequence[int]], None] = on_revoke
         self._at: dict[int, int] = {}  # of the partitions that are fetched: what comes next
         self._trouble = Trouble()
+        self._answer_s = ANSWER_S
         self._client: Any = opened(
             Consumer, kafka, self._config, error_cb=self._trouble, on_commit=lambda *_: None
         )
         self._client.subscribe(
-            [kafka.topic], on_assign=self._assigned, on_revoke=self._revoked, on_lost=self._revoked
+            [kafka.topic], on_assign=self._assigned, on_revoke=self._revoked, on_lost=self._thrown_out
         )
 
     def read(self, positions: Mapping[int, int], rows: int, wait_s: float) -> dict[int, list[RawBatch]]:
@@ -82,10 +84,12 @@ class GroupConsumer:
         """The first offset that the broker has, and one past the last that there is."""
         try:
             low, high = self._client.get_watermark_offsets(
-                TopicPartition(self._kafka.topic, partition), timeout=ANSWER_S
+                TopicPartition(self._kafka.topic, partition), timeout=self._answer_s
             )
         except KafkaException as err:
+            self._answer_s = AGAIN_S
             raise explained(err, self._kafka, self._config) from None
+        self._answer_s = ANSWER_S
         return low, high
 
     def high(self, partition: int) -> int | None:
@@ -145,6 +149,10 @@ class GroupConsumer:
         else:
             client.incremental_unassign([])
 
+    def _thrown_out(self, client: Any, partitions: Sequence[TopicPartition]) -> None:
+        self.joined = False
+        self._revoked(client, partitions)
+
     # ---- what it gets
 
     def _received(self, messages: list[Message]) -> dict[int, list[RawBatch]]:
@@ -195,9 +203,11 @@ class GroupConsumer:
         """StoreUnavailable where no broker answers, or has no such topic (any more)."""
         name = self._kafka.topic
         try:
-            topic = self._client.list_topics(name, timeout=ANSWER_S).topics[name]
+            topic = self._client.list_topics(name, timeout=self._answer_s).topics[name]
         except KafkaException:
+            self._answer_s = AGAIN_S
             raise explained(trouble, self._kafka, self._config) from None
+        self._answer_s = ANSWER_S
         if topic.error is not None:
             raise explained(topic.error, self._kafka, self._config)
         self._trouble.clear()

@@ -8,6 +8,7 @@ from featureflow_cli.plan.manifest import ListedFile, check_reached
 from featureflow_cli.plan.registry import Registry
 from featureflow_cli.sources import files
 from featureflow_cli.sources.batches import RawBatch
+from featureflow_cli.stream.outside import NEWS_S
 from featureflow_cli.times import Clock
 
 BATCH_BYTES = 64 * 2**20
@@ -35,7 +36,9 @@ class FileIntake:
     def first(self, partition: int) -> int:
         return 0
 
-    def read(self, positions: Mapping[int, int], rows: int) -> Mapping[int, list[RawBatch]]:
+    def read(
+        self, positions: Mapping[int, int], rows: int, wait_s: float = NEWS_S
+    ) -> Mapping[int, list[RawBatch]]:
         if files.PARTITION not in positions:
             return {}
         found = self._read(positions[files.PARTITION], rows)

@@ -1,11 +1,12 @@
 """What a worker sees of the world: small protocols, so that a simulation can stand in for each."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from featureflow_cli.engines.duckdb import Engine
-from featureflow_cli.errors import FeatureflowError
+from featureflow_cli.errors import FeatureflowError, StoreUnavailable
 from featureflow_cli.offline.drafts import Draft
 from featureflow_cli.offline.snapshots import Snapshot, Spans
 from featureflow_cli.online.store import OnlineStore
@@ -15,6 +16,23 @@ from featureflow_cli.times import Clock
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+
+NEWS_S = 0.1
+"""How long a source is waited for that has no news."""
+
+
+class SourceAway(StoreUnavailable):
+    """The source of one worker does not answer: the others go on, and so does all of it that needs the stores only."""
+
+
+@contextmanager
+def asking() -> Iterator[None]:
+    """Of a source, and nothing else: a store that is away concerns all workers."""
+    try:
+        yield
+    except StoreUnavailable as err:
+        raise SourceAway(err.what, hint=err.hint, at=err.at) from None
 
 
 class OffsetGone(FeatureflowError):
@@ -38,11 +56,14 @@ class Intake(Protocol):
     def first(self, partition: int) -> int:
         """The offset at which a partition begins that the log does not know."""
 
-    def read(self, positions: Mapping[int, int], rows: int) -> Mapping[int, list[RawBatch]]:
+    def read(
+        self, positions: Mapping[int, int], rows: int, wait_s: float = NEWS_S
+    ) -> Mapping[int, list[RawBatch]]:
         """About `rows` events in all: of each partition named, from its position on, in order.
 
-        Partitions without news are left out. What is held may change meanwhile: `on_revoke` is called first.
-        Raises OffsetGone, and StoreUnavailable where the source does not answer.
+        Partitions without news are left out; who `waits` does so for at most `wait_s` seconds. What is held may change
+        meanwhile: `on_revoke` is called first. Raises OffsetGone; SourceAway where a source does not answer that is
+        asked over a connection of its own, as by `first` and `drained`.
         """
 
     def drained(self, positions: Mapping[int, int]) -> bool:

@@ -16,7 +16,7 @@ FEWEST = 10_000
 
 
 def read(
-    intake: Intake, source: Source, positions: Mapping[int, int], rows: int
+    intake: Intake, source: Source, positions: Mapping[int, int], rows: int, wait_s: float
 ) -> dict[int, list[RawBatch]]:
     """About `rows` events in all, as `Intake.read` answers and raises.
 
@@ -27,7 +27,7 @@ def read(
     found: dict[int, list[RawBatch]] = {}
     at, left = dict(positions), rows
     while True:
-        piece = intake.read(at, min(at_once, left))
+        piece = intake.read(at, min(at_once, left), wait_s)
         left -= at_once
         count = sum(len(batch.offsets) for batches in piece.values() for batch in batches)
         is_last = left <= 0 or count < at_once

@@ -13,7 +13,7 @@ from featureflow_cli.plan.registry import Registry
 from featureflow_cli.sources import files
 from featureflow_cli.sources.batches import RawBatch
 from featureflow_cli.sources.registered_messages import Readers, as_json
-from featureflow_cli.stream.outside import Intake
+from featureflow_cli.stream.outside import NEWS_S, Intake
 
 REPLAY = -2
 """The partition's number."""
@@ -52,10 +52,12 @@ class WithReplays:
     def first(self, partition: int) -> int:
         return 0 if partition == REPLAY else self._events.first(partition)
 
-    def read(self, positions: Mapping[int, int], rows: int) -> Mapping[int, list[RawBatch]]:
+    def read(
+        self, positions: Mapping[int, int], rows: int, wait_s: float = NEWS_S
+    ) -> Mapping[int, list[RawBatch]]:
         """The next events; a message whose letter is gone is an empty one, which is undecodable."""
         events = {partition: position for partition, position in positions.items() if partition != REPLAY}
-        found = dict(self._events.read(events, rows))
+        found = dict(self._events.read(events, rows, wait_s))
         if REPLAY in positions:
             found |= self._asked(positions[REPLAY], rows)
         return found

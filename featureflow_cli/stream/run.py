@@ -4,22 +4,25 @@ A batch is taken in and decided while the one before it is written: the online s
 writer, one thing after another; the loop does the rest, and waits for the writer before it hands over more.
 """
 
-import random
 from collections.abc import Callable
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from typing import Protocol
 
 from featureflow_cli.errors import Conflict, FeatureflowError, StoreUnavailable
 from featureflow_cli.evaluate.project import Project
 from featureflow_cli.evaluate.upkeep import Upkeep
+from featureflow_cli.stream.absences import ATTEMPTS, STORES, Absences
 from featureflow_cli.stream.crew import Crew
+from featureflow_cli.stream.deciding import Batch
 from featureflow_cli.stream.faults import reached
+from featureflow_cli.stream.outside import NEWS_S, SourceAway
 from featureflow_cli.stream.progress import Progress, StreamReport, report
+from featureflow_cli.stream.rhythm import Rhythm
 from featureflow_cli.stream.worker import BATCH_ROWS, Worker
-from featureflow_cli.times import MINUTE_US, SECOND_US, Clock
+from featureflow_cli.times import MINUTE_US, SECOND_US
 
 POLL_S = 1.0
 LEARN_US = 2 * SECOND_US
@@ -28,10 +31,6 @@ TEND_US = MINUTE_US
 COMMIT_ROWS = 500_000
 COMMIT_BYTES = 256 * 2**20
 """More than this is committed before the interval is over: it is held in memory until then."""
-ATTEMPTS = 5
-"""How often everything is taken up again before the loop gives in: with `--once` to a store that is away, with no
-commit in between; always to others who are faster, or whose definitions the log wants, with no round in between."""
-LONGEST_WAIT_S = 5.0
 
 
 class Stop(Protocol):
@@ -64,9 +63,10 @@ def run(
     """Stream until `stop` is set or, with `once`, until all that is there is applied and committed.
 
     `show` is handed the counts after every round. A store that is away is waited for (with `once`: for a few
-    seconds; else `away` is told why, once until the next commit), any other error ends the stream; what was
-    decided before it is committed first. `skip_lost` goes on where the source no longer has events that the log
-    has not either; otherwise that is such an error. The counts of each source are kept in `progress`.
+    seconds; else `away` is told why, once until the next commit), and so is a source, while the others go on; any
+    other error ends the stream. What was decided before is committed first. `skip_lost` goes on where the source no
+    longer has events that the log has not either; otherwise that is such an error. The counts of each source are
+    kept in `progress`.
     """
     started_us = project.clock()
     crew = Crew(project, {} if progress is None else progress, skip_lost)
@@ -77,49 +77,53 @@ def run(
         ThreadPoolExecutor(1, "commits") as committer,
         ThreadPoolExecutor(1, "online") as writer,
     ):
-        loop = _Loop(
-            crew, once, stop, show, away, batch_rows, project.clock, interval_us, committer, writer, upkeep
-        )
-        loop.run()
+        absences, rhythm = Absences(once, away, project.clock), Rhythm(project.clock)
+        _Loop(
+            crew, once, stop, show, absences, batch_rows, rhythm, interval_us, committer, writer, upkeep
+        ).run()
     reports = tuple(report(progress) for progress in crew.progress.values())
     return StreamReport(reports, project.clock() - started_us, stop.is_set())
 
 
 @dataclass
 class _Loop:
-    """The loop's settings, and when which of the slow things was done last (microseconds of the clock).
+    """The loop's settings, and how it stands.
 
-    `failures` counts those since the last commit: where one store works and the other is full, rounds succeed
-    until they come to it. `under_way` is the batch that is being written, and whose it is.
+    The stores' absence lasts until the next commit: where one works and the other is full, rounds succeed until they
+    come to it. A source's lasts until it answers. `under_way` is the batch that is being written, and whose it is.
+    `overtaken` counts how often others were faster, or the log wanted their definitions, with no round in between.
     """
 
     crew: Crew
     once: bool
     stop: Stop
     show: Callable[[list[Progress]], None]
-    away: Callable[[StoreUnavailable], None]
+    absences: Absences
     batch_rows: int
-    clock: Clock
+    rhythm: Rhythm
     interval_us: int
     committer: Executor
     writer: Executor
     upkeep: Upkeep
     under_way: tuple[Worker, "Future[bool]"] | None = None
-    done_us: dict[str, int] = field(default_factory=dict)
-    failures: int = 0
     overtaken: int = 0
 
     def run(self) -> None:
         while not self.stop.is_set():
             try:
                 moved = self._round()
+                if not moved and self.once and self._is_at_the_end():
+                    return
             except Conflict:  # others were faster, or have applied, and the log takes theirs only [meaning]
                 self.overtaken += 1
                 if self.overtaken == ATTEMPTS:
                     raise
                 self._lose()
-                self.done_us["learn"] = 0
+                self.rhythm.hasten("learn")
                 continue
+            except SourceAway:  # for too long
+                self._commit()
+                raise
             except StoreUnavailable as err:
                 self._wait(err)
                 continue
@@ -127,11 +131,8 @@ class _Loop:
                 self._commit()
                 raise
             self.overtaken = 0
-            if not moved:
-                if self.once and all(worker.is_drained for worker in self.crew.workers):
-                    return
-                if not any(worker.waits for worker in self.crew.workers):
-                    self.stop.wait(POLL_S)
+            if not moved and not self._has_waited:
+                self.stop.wait(POLL_S)
         try:
             self._land()
         except StoreUnavailable:  # whoever comes next finds in the log what that store has not
@@ -140,15 +141,10 @@ class _Loop:
             self._commit()
 
     def _wait(self, err: StoreUnavailable) -> None:
-        """Forget what rests on the store that is away, and give it time; with `once` it gets a few chances."""
-        self.failures += 1
-        if self.once and self.failures >= ATTEMPTS:
-            raise err
-        if not self.once and self.failures == 1:
-            self.away(err)
+        """Forget what rests on the store that is away, and give it time."""
+        pause_s = self.absences.note(STORES, err)
         self._lose()
-        longest_s = min(0.1 * 2**self.failures, LONGEST_WAIT_S)
-        self.stop.wait(longest_s * random.uniform(0.5, 1))  # noqa: S311  (so that workers do not come back as one)
+        self.stop.wait(pause_s)
 
     def _lose(self) -> None:
         """Forget all; what is being written may still arrive."""
@@ -159,53 +155,79 @@ class _Loop:
 
     def _round(self) -> bool:
         """A batch of every source; whether there was any. All is committed if not."""
-        if self._is_due("learn", LEARN_US):
+        if self.rhythm.is_due("learn", LEARN_US):
             self._alone(self.crew.learn)
         moved = False
         for worker in self.crew.workers:
             if self.stop.is_set():
                 break
-            if worker.needs_take_up:
-                self._alone(worker.take_up)
-                self._settle()
-            elif worker.has_come_or_gone:
-                self._alone(worker.follow)
-            moved = self._batches(worker) or moved
+            moved = self._turn(worker) or moved
         rows, size = self.crew.held
-        if rows >= COMMIT_ROWS or size >= COMMIT_BYTES or (not moved and self._may_be_the_end):
+        if rows >= COMMIT_ROWS or size >= COMMIT_BYTES or (not moved and (self.once or not self._has_waited)):
             self._commit()
-        elif self._is_due("commit", self.interval_us):
+        elif self.rhythm.is_due("commit", self.interval_us):
             self._start_commit()
         else:
             for worker in self.crew.workers:
                 worker.commits.draft(self.committer)
-        if self._is_due("tend", TEND_US):
+        if self.rhythm.is_due("tend", TEND_US):
             self._tend()
-        if not moved and self._is_due("look", LOOK_US):
+        if not moved and self.rhythm.is_due("look", LOOK_US):
             for worker in self.crew.workers:
                 self._alone(worker.look)
         self.show(list(self.crew.progress.values()))
         return moved
 
-    def _batches(self, worker: Worker) -> bool:
-        """Take in a batch from the log and one of new events, and have them written; whether there was any."""
-        moved = False
-        for step, take in (("replay", worker.replay), ("poll", partial(worker.poll, self.batch_rows))):
-            if worker.needs_take_up:  # the store lost what was marked before
-                return True
-            with worker.progress.timing(step):
-                batch = take()
-            if batch is None:
-                continue
-            moved = True
-            reached("polled")
-            with worker.progress.timing("wait"):
-                self._land()
-            if not worker.needs_take_up:
-                self.under_way = worker, self.writer.submit(worker.writer(batch))
+    def _turn(self, worker: Worker) -> bool:
+        """Take in a batch from the log and, unless the source is away, one of new events; whether there was any."""
+        is_asked, moved = worker in self._asked, False
+        try:
+            if is_asked:
+                self._hold(worker)
+            moved = self._batch(worker, "replay", worker.replay)
+            if is_asked:
+                poll = partial(worker.poll, self.batch_rows, self._patience_s(worker))
+                moved = self._batch(worker, "poll", poll) or moved
+                if worker.has_news or not self.once:  # it may answer, and not all that it is asked
+                    self.absences.over(worker.source.name)
+        except SourceAway as err:
+            self.absences.note(worker.source.name, err)
         if not moved:
             self._land()
-        return moved or worker.needs_take_up
+        return moved or (worker.needs_take_up and worker in self._asked)
+
+    def _hold(self, worker: Worker) -> None:
+        """Take up what the worker is to hold, and does not."""
+        if worker.needs_take_up:
+            self._alone(worker.take_up)
+            self._settle()
+        elif worker.has_come_or_gone:
+            self._alone(worker.follow)
+
+    def _batch(self, worker: Worker, step: str, take: Callable[[], Batch | None]) -> bool:
+        """Take in a batch and have it written; whether there was one."""
+        if worker.needs_take_up:  # the store lost what was marked before
+            return False
+        with worker.progress.timing(step):
+            batch = take()
+        if batch is None:
+            return False
+        reached("polled")
+        with worker.progress.timing("wait"):
+            self._land()
+        if not worker.needs_take_up:
+            self.under_way = worker, self.writer.submit(worker.writer(batch))
+        return True
+
+    @property
+    def _asked(self) -> list[Worker]:
+        return [worker for worker in self.crew.workers if self.absences.is_asked(worker.source.name)]
+
+    def _patience_s(self, worker: Worker) -> float:
+        """How long to wait for its source: who has none holds up nobody who has news, several together no longer."""
+        if any(each.has_news for each in self._asked):
+            return NEWS_S if worker.has_news else 0.0
+        return NEWS_S / max(sum(each.waits for each in self._asked), 1)
 
     def _land(self) -> None:
         """Wait for the batch that is being written; raises what stopped it."""
@@ -225,9 +247,21 @@ class _Loop:
             self._alone(self.crew.settle)
 
     @property
-    def _may_be_the_end(self) -> bool:
-        """Whether no more may come for long; a topic is asked again at once."""
-        return self.once or not any(worker.waits for worker in self.crew.workers)
+    def _has_waited(self) -> bool:
+        """Whether a source was waited for; a topic is asked again at once."""
+        return any(worker.waits for worker in self._asked)
+
+    def _is_at_the_end(self) -> bool:
+        """Whether every source is there, and drained; asked when none has moved."""
+        asked = self._asked
+        for worker in asked:
+            try:
+                if not worker.is_drained:
+                    return False
+            except SourceAway as err:
+                self.absences.note(worker.source.name, err)
+                return False
+        return len(asked) == len(self.crew.workers)
 
     def _start_commit(self) -> None:
         """Commit in the background; with more than may be held, the loop waits for the one that is under way."""
@@ -236,7 +270,7 @@ class _Loop:
             with worker.progress.timing("commit"):
                 worker.start_commit(self.committer)
             if worker.progress.commits > landed:
-                self.failures = 0
+                self.absences.over(STORES)
             worker.look_behind()
         self._settle()
 
@@ -255,13 +289,5 @@ class _Loop:
             with worker.progress.timing("commit"):
                 worker.commit_offline()
             worker.look_behind()
-        self.done_us["commit"] = self.clock()
-        self.failures = 0
-
-    def _is_due(self, what: str, every_us: int) -> bool:
-        """Whether it was done last so long ago (at the start: now); it is taken to be done now."""
-        now_us = self.clock()
-        if now_us - self.done_us.setdefault(what, now_us) < every_us:
-            return False
-        self.done_us[what] = now_us
-        return True
+        self.rhythm.done("commit")
+        self.absences.over(STORES)

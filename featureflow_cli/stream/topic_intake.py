@@ -10,9 +10,8 @@ from featureflow_cli.sources.kafka_admin import Admin
 from featureflow_cli.sources.kafka_consumer import Gone, GroupConsumer
 from featureflow_cli.sources.registered_messages import as_json, readers
 from featureflow_cli.spec.models import KafkaStream
-from featureflow_cli.stream.outside import OffsetGone
+from featureflow_cli.stream.outside import NEWS_S, OffsetGone, asking
 
-POLL_S = 0.1
 CHECK_S = 5.0
 """How often it is looked whether the topic is still the one that it was."""
 GIVEN_S = 3.0
@@ -54,13 +53,17 @@ class TopicIntake:
         """Those assigned by the group, as of the last `read`; none before the first."""
         return sorted(self._known)
 
+    @asking()
     def first(self, partition: int) -> int:
         return self._consumer.watermarks(partition)[0]
 
-    def read(self, positions: Mapping[int, int], rows: int) -> Mapping[int, list[RawBatch]]:
-        """Waits up to POLL_S for news. Also the place where the group is heard, so it is called without pause."""
+    @asking()
+    def read(
+        self, positions: Mapping[int, int], rows: int, wait_s: float = NEWS_S
+    ) -> Mapping[int, list[RawBatch]]:
+        """Also the place where the group is heard, so it is called without pause."""
         try:
-            found = self._consumer.read(positions, rows, POLL_S)
+            found = self._consumer.read(positions, rows, wait_s)
         except Gone as gone:
             self._check_topic()
             self._check_end(gone.partition, positions.get(gone.partition, 0))
@@ -73,6 +76,7 @@ class TopicIntake:
             return found
         return {each: [as_json(batch, self.readers) for batch in batches] for each, batches in found.items()}
 
+    @asking()
     def drained(self, positions: Mapping[int, int]) -> bool:
         consumer = self._consumer
         if not consumer.joined or not consumer.held <= positions.keys():

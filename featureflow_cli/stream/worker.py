@@ -26,7 +26,7 @@ from featureflow_cli.stream.commits import Commits, CutBack
 from featureflow_cli.stream.deciding import Batch, decided, replayed
 from featureflow_cli.stream.faults import reached
 from featureflow_cli.stream.merging import Written
-from featureflow_cli.stream.outside import OffsetGone, Outside
+from featureflow_cli.stream.outside import NEWS_S, OffsetGone, Outside
 from featureflow_cli.stream.parts import Part, own, take
 from featureflow_cli.stream.progress import Progress
 from featureflow_cli.stream.reading import read
@@ -36,13 +36,17 @@ BATCH_ROWS = 100_000
 
 
 class Worker:
-    """The stream of one source into the states of `members` and, where it has one, into its log."""
+    """The stream of one source into the states of `members` and, where it has one, into its log.
+
+    `has_news`: whether the last `poll` found any; None where it did not come to that.
+    """
 
     def __init__(self, source: Source, members: Sequence[Kept], outside: Outside, progress: Progress) -> None:
         self.source = source
         self.members = list(members)
         self.progress = progress
         self.skip_lost = False
+        self.has_news: bool | None = None
         self.parts: dict[int, Part] = {}
         self.commits = Commits(outside, progress)
         self._outside = outside
@@ -203,20 +207,23 @@ class Worker:
                 return self._took(replayed(rows, {partition: (part.position, end)}, self.source))
         return None
 
-    def poll(self, rows: int = BATCH_ROWS) -> Batch | None:
-        """The next batch of new events; None: there is nothing there yet.
+    def poll(self, rows: int = BATCH_ROWS, wait_s: float = NEWS_S) -> Batch | None:
+        """The next batch of new events; None: there is nothing there yet, for up to `wait_s` seconds.
 
-        An offset that is gone takes the partition up anew [reset]; FeatureflowError where events are lost.
+        SourceAway where the source does not answer: nothing is to be forgotten, it may be asked again. An offset
+        that is gone takes the partition up anew [reset]; FeatureflowError where events are lost.
         """
+        self.has_news = None
         asked = self._positions()
         try:
-            raw = read(self._outside.intake, self.source, asked, rows)
+            raw = read(self._outside.intake, self.source, asked, rows, wait_s)
         except OffsetGone as gone:
             self._again(gone.partition)
             return None
         raw = {
             partition: batches for partition, batches in raw.items() if partition in self.parts and batches
         }
+        self.has_news = bool(raw)
         if not raw or self._lost:
             return None
         spans = {partition: (asked[partition], batches[-1].end) for partition, batches in raw.items()}
@@ -264,7 +271,7 @@ class Worker:
     @property
     def is_drained(self) -> bool:
         """Whether all that was there when this was first asked is applied; asked when there was no batch."""
-        if self._lost or any(part.is_behind for part in self.parts.values()):
+        if self.has_news is not False or self._lost or any(part.is_behind for part in self.parts.values()):
             return False
         return self._outside.intake.drained(self._positions())
 

@@ -8,7 +8,7 @@ from unittest.mock import patch
 
 import pyarrow as pa
 
-from featureflow_cli.stream import commits, crew, heap, run
+from featureflow_cli.stream import absences, commits, crew, heap, run
 from tests.simulation import tables
 from tests.simulation.grounds import SimGround
 from tests.simulation.laws import Broken, at_rest
@@ -51,6 +51,7 @@ def simulated() -> Iterator[None]:
         patch.object(crew, "Ground", SimGround),
         patch.object(run, "ThreadPoolExecutor", Executor),
         patch.object(commits, "DRAFT_ROWS", DRAFT_ROWS),
+        patch.object(absences.random, "uniform", lambda _, longest: longest),
         patch.object(
             heap, "give_back", lambda: None
         ),  # of the test's own process it takes longer than a schedule

@@ -7,9 +7,8 @@ from typing import NamedTuple
 import numpy as np
 import pyarrow as pa
 
-from featureflow_cli.errors import StoreUnavailable
 from featureflow_cli.sources.batches import RawBatch
-from featureflow_cli.stream.outside import OffsetGone
+from featureflow_cli.stream.outside import OffsetGone, SourceAway
 from tests.simulation.definitions import PARTITION_NUMBERS
 from tests.simulation.processes import How
 from tests.simulation.promises import Promises
@@ -93,11 +92,13 @@ class Member:
     def first(self, partition: int) -> int:
         return self._topic.first[partition]
 
-    def read(self, positions: Mapping[int, int], rows: int) -> Mapping[int, list[RawBatch]]:
+    def read(
+        self, positions: Mapping[int, int], rows: int, wait_s: float = 0.0
+    ) -> Mapping[int, list[RawBatch]]:
         how = self._pause("read the topic")
         if how in {How.UNSENT, How.UNHEARD}:
             message = "the broker does not answer"
-            raise StoreUnavailable(message)
+            raise SourceAway(message)
         if self.is_due:
             self._hear()
         found = {}

@@ -354,6 +354,21 @@ def test_a_broker_that_is_away_is_told_and_read_from_when_it_is_back(
 
 
 @pytest.mark.slow
+@pytest.mark.service("kafka")
+def test_whoever_lost_the_group_with_its_broker_is_not_done_before_it_is_back() -> None:
+    with kafka_broker() as broker:
+        topic = broker.topic(1)
+        with reading(broker, topic, session_timeout_ms=6_000) as reader:
+            reader.drain()
+            produce(broker, topic, 0, numbered(0, 3))
+            broker.kill()
+            wait_until(lambda: tried(reader) and not reader.intake._consumer.held, "its session is over", 60)
+            broker.start()
+            wait_until(lambda: tried(reader) and reader.intake.drained(reader.positions), "it is done", 60)
+            assert reader.seen == {0: numbered(0, 3)}
+
+
+@pytest.mark.slow
 def test_a_member_that_was_away_for_too_long_comes_back(kafka: Kafka) -> None:
     """It is thrown out, told so when it is back, and shares the partitions again."""
     topic, times = kafka.topic(2), {"max_poll_interval_ms": 6_000, "session_timeout_ms": 6_000}

@@ -124,7 +124,9 @@ class Topic:
     def close(self) -> None:
         pass
 
-    def read(self, positions: Mapping[int, int], rows: int) -> Mapping[int, list[RawBatch]]:
+    def read(
+        self, positions: Mapping[int, int], rows: int, wait_s: float = 0.0
+    ) -> Mapping[int, list[RawBatch]]:
         """About as many of each partition."""
         share = -(-rows // max(len(positions), 1))
         found = {

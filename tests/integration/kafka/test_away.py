@@ -1,0 +1,124 @@
+"""A broker that is away, and a topic without news: a source of files beside them goes on as if it were alone."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from featureflow_cli.errors import StoreUnavailable
+from featureflow_cli.evaluate.project import Project
+from featureflow_cli.stream.progress import Progress
+from featureflow_cli.stream.run import run
+from tests.integration.kafka.test_project import FILES, put
+from tests.integration.stream import repo
+from tests.integration.stream.repo import assert_online_is_the_log, positions, write_repo
+from tests.integration.stream.test_run import events
+from tests.integration.stream.world import FEATURES_YAML
+from tests.services.kafka import Kafka, kafka_broker
+from tests.services.processes import wait_until
+
+LONG_S = 60
+
+
+def both(folder: Path, kafka: Kafka, topic: str) -> Project:
+    """A source `events` of files, as elsewhere, and a source `clicks` of the topic, with a view each."""
+    session = "session.timeout.ms: 6000, heartbeat.interval.ms: 500"
+    clicks = f'kafka: {{topic: {topic}, bootstrap_servers: "{kafka.bootstrap}", config: {{{session}}}}}'
+    sources, views = FEATURES_YAML.split("feature_views:")
+    source = (
+        sources[sources.index("  - name: events") :].replace("events", "clicks", 1).replace(FILES, clicks)
+    )
+    view = """
+  - name: clicking
+    entity: user
+    source: clicks
+    features:
+      - {name: clicks, count: "*", window: forever}"""
+    return write_repo(folder, f"{sources}{source}feature_views:{view}{views}")
+
+
+def count(project: Project, source: str) -> int:
+    return len(positions(project, source))
+
+
+@contextmanager
+def streaming(folder: Path, *options: str) -> Iterator["subprocess.Popen[str]"]:
+    """`featureflow stream` in a process, killed at the end if it still runs; what it says is in `said`."""
+    command = [sys.executable, "-m", "featureflow_cli", "--chdir", str(folder), "stream", *options]
+    with (folder / "said").open("w") as said:
+        process = subprocess.Popen(command, stdout=said, stderr=said, text=True, env=dict(os.environ))
+        try:
+            yield process
+        finally:
+            process.kill()
+            process.wait()
+
+
+@pytest.mark.slow
+@pytest.mark.service("kafka")
+def test_files_go_on_while_the_broker_is_away_and_its_topic_when_it_is_back(tmp_path: Path) -> None:
+    with kafka_broker() as broker:
+        topic = broker.topic(2)
+        project = both(tmp_path, broker, topic)
+        put(broker, topic, 0, range(30))  # the log does not know partition 1 as the broker goes
+        repo.put(tmp_path, "0", events(1, 10))
+        with streaming(tmp_path) as process:
+            wait_until(
+                lambda: count(project, "clicks") == 30 and count(project, "events") == 10,
+                "it streams",
+                LONG_S,
+            )
+            broker.kill()
+            said = tmp_path / "said"
+            wait_until(lambda: "waiting: " in said.read_text(), "it says who is away", LONG_S)
+            for number in range(1, 4):
+                repo.put(tmp_path, str(number), events(number + 1, 10, first=10 * number))
+                wait_until(lambda n=number: count(project, "events") == 10 * (n + 1), "files go on", LONG_S)
+            assert_online_is_the_log(project)
+            broker.start()
+            put(broker, topic, 0, range(30, 40))
+            put(broker, topic, 1, range(40, 50))
+            wait_until(lambda: count(project, "clicks") == 50, "the topic is read again", LONG_S)
+            assert said.read_text().count("waiting: ") == 1
+            broker.kill()
+            wait_until(lambda: said.read_text().count("waiting: ") == 2, "it says so again", LONG_S)
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(LONG_S) == 0
+        assert_online_is_the_log(project)
+
+
+@pytest.mark.slow
+@pytest.mark.service("kafka")
+def test_a_single_run_ends_when_the_broker_stays_away_with_all_files_in_the_log(tmp_path: Path) -> None:
+    with kafka_broker() as broker:
+        topic = broker.topic(1)
+        project = both(tmp_path, broker, topic)
+        broker.kill()
+        for number in range(30):
+            repo.put(tmp_path, f"{number:02}", events(number, 10, first=10 * number))
+        again = repo.opened(tmp_path)
+        with pytest.raises(StoreUnavailable, match="does not answer"):
+            run(again, once=True, stop=threading.Event(), batch_rows=10)
+        assert count(project, "events") == 300
+        broker.start()
+        put(broker, topic, 0, range(20))
+        run(repo.opened(tmp_path), once=True, stop=threading.Event())
+        assert (count(project, "events"), count(project, "clicks")) == (300, 20)
+        assert_online_is_the_log(project)
+
+
+def test_a_topic_without_news_does_not_hold_files_up(tmp_path: Path, kafka: Kafka) -> None:
+    project = both(tmp_path, kafka, kafka.topic(1))
+    run(repo.opened(tmp_path), once=True, stop=threading.Event())
+    for number in range(40):
+        repo.put(tmp_path, f"{number:02}", events(number, 10, first=10 * number))
+    progress: dict[str, Progress] = {}
+    run(repo.opened(tmp_path), once=True, stop=threading.Event(), batch_rows=10, progress=progress)
+    assert count(project, "events") == 400
+    assert progress["clicks"].steps["poll"].counts[:3].sum() >= 35, "polls that took less than 25 ms"
