@@ -19,6 +19,7 @@ import orjson
 from report import Figure, report
 
 from featureflow_cli.compute import codec, state
+from featureflow_cli.compute.codes import Bools
 from featureflow_cli.compute.compiling import compile_repo
 from featureflow_cli.compute.views import Repo
 from featureflow_cli.engines.duckdb import Engine
@@ -26,7 +27,7 @@ from featureflow_cli.evaluate.keeping import Kept
 from featureflow_cli.generate.files import generate
 from featureflow_cli.generate.shop import Scale
 from featureflow_cli.offline.log import OfflineLog
-from featureflow_cli.online.store import Held, Write
+from featureflow_cli.online.store import Held, Writes
 from featureflow_cli.plan.applied import Build
 from featureflow_cli.sources.batches import RawBatch
 from featureflow_cli.sources.verdicts import Memory
@@ -91,8 +92,8 @@ class Nowhere:
     def read(self, entity: str, ids: Sequence[str], fields: Sequence[str]) -> list[Held]:
         return [Held(None, (None,) * len(fields)) for _ in ids]
 
-    def write(self, entity: str, fields: Sequence[str], writes: Sequence[Write]) -> list[bool]:
-        return [True] * len(writes)
+    def write(self, entity: str, fields: Sequence[str], writes: Writes) -> Bools:
+        return np.ones(len(writes), np.bool_)
 
 
 class Stream:
@@ -104,12 +105,9 @@ class Stream:
             Kept(view, Build(number, view.name, view.entity, view.fingerprint, 1, "serving", {}, 0))
             for number, view in enumerate(repo.views.values())
         ]
-        entities = dict.fromkeys(view.entity for view in repo.views.values())
         self.residents = {
-            entity: Resident(
-                entity, tuple(kept.field for kept in self.members if kept.view.entity == entity), 2**30
-            )
-            for entity in entities
+            entity: Resident([kept for kept in self.members if kept.view.entity == entity], 2**30)
+            for entity in dict.fromkeys(view.entity for view in repo.views.values())
         }
         self.memory = Memory(self.source.dedupe_within_us)
         self.engine = Engine()

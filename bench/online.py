@@ -8,17 +8,19 @@ it writes there it removes again.
 
 import argparse
 import os
-import secrets
 import time
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import redis
 from report import Figure, report
 
+from featureflow_cli.compute.packed import packed, strings
+from featureflow_cli.evaluate.keeping import new_versions
 from featureflow_cli.online.redis import RedisStore
 from featureflow_cli.online.redis_connections import access_of
-from featureflow_cli.online.store import Write
+from featureflow_cli.online.store import Writes
 from featureflow_cli.spec.models import OnlineStoreConfig
 from featureflow_cli.times import DAY_US, system_clock
 
@@ -39,47 +41,37 @@ def best(work: Callable[[int], object]) -> tuple[float, float]:
     return min(walls), min(cpus)
 
 
-def batches() -> list[list[Write]]:
+def batches() -> list[Writes]:
     """Round by round the same entities, each write over the version of the last."""
     ids = [str(10_000_000 + number) for number in range(HASHES)]
-    versions: list[bytes | None] = [None] * HASHES
     now_us = system_clock()
+    expected = np.zeros(HASHES, np.uint64)
     made = []
     for _ in range(ROUNDS):
-        fresh = [secrets.token_bytes(8) for _ in ids]
-        made.append(
-            [
-                Write(
-                    id,
-                    before,
-                    after,
-                    tuple(os.urandom(BLOB_BYTES) for _ in FIELDS),
-                    (now_us,) * len(FIELDS),
-                    now_us + 30 * DAY_US,
-                )
-                for id, before, after in zip(ids, versions, fresh, strict=True)
-            ]
-        )
-        versions = list(fresh)
+        fresh = new_versions(HASHES)
+        blobs = tuple(packed([os.urandom(BLOB_BYTES) for _ in ids]) for _ in FIELDS)
+        newest_us = (np.full(HASHES, now_us),) * len(FIELDS)
+        made.append(Writes(ids, expected, fresh, blobs, newest_us, np.full(HASHES, now_us + 30 * DAY_US)))
+        expected = fresh
     return made
 
 
-def floor(url: str, cluster: bool, writes: list[Write]) -> tuple[float, float]:
+def floor(url: str, cluster: bool, writes: Writes) -> tuple[float, float]:
     client = redis.RedisCluster.from_url(url) if cluster else redis.Redis.from_url(url)
+    names = [f"bench:floor:{id}" for id in writes.ids]
+    versions = strings(writes.versions).to_pylist()
+    rows = list(zip(names, versions, *(column.to_pylist() for column in writes.blobs), strict=True))
 
     def write(_: int) -> None:
         pipeline = client.pipeline(transaction=False) if not cluster else client.pipeline()
-        for each in writes:
-            pipeline.hset(
-                f"bench:floor:{each.id}",
-                mapping={"v": each.version, **dict(zip(FIELDS, each.blobs, strict=True))},
-            )
+        for name, version, *blobs in rows:
+            pipeline.hset(name, mapping={"v": version, **dict(zip(FIELDS, blobs, strict=True))})
         pipeline.execute()
 
     with client:
         found = best(write)
-        for each in writes:
-            client.unlink(f"bench:floor:{each.id}")
+        for name in names:
+            client.unlink(name)
     return found
 
 
@@ -92,7 +84,7 @@ def main() -> None:
     store = RedisStore(access_of(settings, Path()), "bench", is_cluster=args.cluster)
     store.teardown()
     rounds = batches()
-    ids = [write.id for write in rounds[0]]
+    ids = rounds[0].ids
     written = best(lambda round_: store.write("user", FIELDS, rounds[round_]))
     read = best(lambda _: store.read("user", ids, FIELDS))
     single = best(lambda _: [store.read("user", [id], FIELDS) for id in ids[:1_000]])

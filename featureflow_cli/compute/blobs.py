@@ -18,7 +18,7 @@ A field is as wide as the largest of its numbers in that blob needs: one of zero
 blob where a block has more than 255 numbers a field. (A number of 54 bits and more may get a byte more than it needs.)
 
 Thousands of blobs are written into one buffer, and read from one (compute/records.py): the forms tell where every
-number lies (compute/blob_layout.py), and Python sees a blob only to cut it out. Forms and numbers are written as words
+number lies (compute/blob_layout.py), and Python sees a blob only to sum it up. Forms and numbers are written as words
 of eight bytes, in the order in which they lie in a blob, so that whatever follows a narrow one is written after it.
 What follows a blob's last number, its tail, its checksum and the head of the next, is written at the end.
 """
@@ -26,9 +26,10 @@ What follows a blob's last number, its tail, its checksum and the head of the ne
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import islice, pairwise, repeat
+from itertools import islice, pairwise
 
 import numpy as np
+import numpy.typing as npt
 
 from featureflow_cli.compute.blob_layout import forms_of, one_by_one, runs
 from featureflow_cli.compute.codes import Ints
@@ -56,10 +57,6 @@ _AT_ONCE = 4096
 """Blobs: what is computed on the way is to fit the processor's cache."""
 
 
-class NotOurs(ValueError):
-    """Bytes that `pack` of this version did not write."""
-
-
 @dataclass(frozen=True)
 class Block:
     """Numbers of many blobs: those of blob `owner[i]` (in ascending order) at `i` of each field."""
@@ -82,8 +79,13 @@ class Unpacked:
     tail_sizes: Ints
 
 
-def pack(moment: Ints, blocks: Sequence[Block], tail: Octets, tail_sizes: Ints, seed: int) -> list[bytes]:
-    """One blob for each moment, in order. The tails lie one after the other, SPARE_BYTES behind the last."""
+def pack(
+    moment: Ints, blocks: Sequence[Block], tail: Octets, tail_sizes: Ints, seed: int
+) -> tuple[Ints, Octets]:
+    """One blob for each moment, in order: (the bounds between them, their bytes).
+
+    The tails lie one after the other, SPARE_BYTES behind the last.
+    """
     starts = range(0, len(moment), _AT_ONCE)
     if len(starts) < 2:
         return _pack(moment, blocks, tail, tail_sizes, seed)
@@ -96,19 +98,30 @@ def pack(moment: Ints, blocks: Sequence[Block], tail: Octets, tail_sizes: Ints, 
             block.part(cut[place], cut[place + 1], start) for block, cut in zip(blocks, cuts, strict=True)
         ]
         some_tail = tail[tail_cuts[place] : tail_cuts[place + 1] + SPARE_BYTES]
-        found += _pack(moment[start:end], some, some_tail, tail_sizes[start:end], seed)
-    return found
+        found.append(_pack(moment[start:end], some, some_tail, tail_sizes[start:end], seed))
+    ends = before(np.array([len(octets) for _, octets in found]))
+    later = (some[1:] + end for (some, _), end in zip(found, ends, strict=True))
+    return np.concatenate([np.zeros(1, np.int64), *later]), np.concatenate([octets for _, octets in found])
 
 
-def unpack(blobs: Sequence[bytes], fields: Sequence[int], seed: int) -> Unpacked:
-    """The blocks of these blobs, with so many `fields` each.
+def are_ours(bounds: Ints, octets: Octets, fields: Sequence[int], seed: int) -> bool:
+    """Whether `pack` made each of the blobs between a bound and the next, with so many fields a block and that seed."""
+    if len(bounds) < 2:
+        return True
+    if (_checksums(octets, bounds, 0, seed) != _INTACT).any() or np.diff(bounds).min() < _head_bytes(fields):
+        return False
+    return bool((octets[bounds[:-1]] == VERSION).all())
 
-    NotOurs where a blob is damaged, or of another version or seed.
-    """
-    starts = range(0, len(blobs), _AT_ONCE)
-    if len(starts) < 2:
-        return _unpack(blobs, fields, seed)
-    parts = [_unpack(blobs[start : start + _AT_ONCE], fields, seed) for start in starts]
+
+def unpack(bounds: Ints, octets: Octets, fields: Sequence[int]) -> Unpacked:
+    """The blocks, with so many `fields` each, of the blobs between each bound and the next; they are ours."""
+    starts = range(0, max(1, len(bounds) - 1), _AT_ONCE)
+    parts = []
+    for start in starts:
+        some = bounds[start : start + _AT_ONCE + 1]
+        parts.append(_unpack(some - some[0], octets[some[0] : some[-1]], fields))
+    if len(parts) == 1:
+        return parts[0]
     blocks = []
     for number, several in zip(fields, zip(*(part.blocks for part in parts), strict=True), strict=True):
         owner = np.concatenate([block.owner + start for block, start in zip(several, starts, strict=True)])
@@ -122,7 +135,9 @@ def unpack(blobs: Sequence[bytes], fields: Sequence[int], seed: int) -> Unpacked
     )
 
 
-def _pack(moment: Ints, blocks: Sequence[Block], tail: Octets, tail_sizes: Ints, seed: int) -> list[bytes]:
+def _pack(
+    moment: Ints, blocks: Sequence[Block], tail: Octets, tail_sizes: Ints, seed: int
+) -> tuple[Ints, Octets]:
     count, forms = len(moment), forms_of(tuple(len(block.fields) for block in blocks))
     counts = np.array([np.bincount(block.owner, minlength=count) for block in blocks])
     held = counts[forms.block]
@@ -162,18 +177,15 @@ def _pack(moment: Ints, blocks: Sequence[Block], tail: Octets, tail_sizes: Ints,
     if len(tail) > SPARE_BYTES:
         move(tail, before(tail_sizes), buffer, behind, tail_sizes)
     scatter(buffer, bounds[:-1], head.view(f"V{head.shape[1]}")[:, 0])
-    return _cut(buffer, bounds, seed)
+    scatter(buffer, bounds[1:] - _CRC_BYTES, _checksums(buffer, bounds, _CRC_BYTES, seed).astype("<u4"))
+    return bounds, buffer[:-SPARE_BYTES]
 
 
-def _unpack(blobs: Sequence[bytes], fields: Sequence[int], seed: int) -> Unpacked:
-    count, forms = len(blobs), forms_of(tuple(fields))
-    sizes = np.fromiter(map(len, blobs), np.int64, count)
-    buffer = np.frombuffer(b"".join([*blobs, bytes(SPARE_BYTES)]), np.uint8)
-    start = before(sizes)
-    crcs = np.fromiter(map(zlib.crc32, blobs, repeat(seed)), np.uint32, count)
-    head_bytes = _FILLED + (1 + len(fields) + 7) // 8
-    if (crcs != _INTACT).any() or (sizes < head_bytes).any() or (buffer[start] != VERSION).any():
-        raise NotOurs
+def _unpack(bounds: Ints, octets: Octets, fields: Sequence[int]) -> Unpacked:
+    count, forms, head_bytes = len(bounds) - 1, forms_of(tuple(fields)), _head_bytes(fields)
+    start, sizes = bounds[:-1], np.diff(bounds)
+    buffer = np.empty(len(octets) + SPARE_BYTES, np.uint8)
+    buffer[:-SPARE_BYTES] = octets
     head = gather(buffer, start, np.dtype(f"V{head_bytes}")).view(np.uint8).reshape(count, head_bytes)
     filled = np.unpackbits(head[:, _FILLED:].T, axis=0, count=1 + len(fields), bitorder="little")
     count_bytes, is_there = np.where(filled[0], 4, 1), filled[1:]
@@ -211,10 +223,13 @@ def _joined(fields: list[Words]) -> Words:
     return fields[0] if len(fields) == 1 else np.concatenate(fields)
 
 
-def _cut(buffer: Octets, bounds: Ints, seed: int) -> list[bytes]:
-    """The blobs, each with the checksum of what comes before it."""
-    cuts, data, crc32 = bounds.tolist(), buffer.data, zlib.crc32
-    crcs = np.array([crc32(data[start : end - _CRC_BYTES], seed) for start, end in pairwise(cuts)], "<u4")
-    scatter(buffer, bounds[1:] - _CRC_BYTES, crcs)
-    whole = buffer.tobytes()
-    return [whole[start:end] for start, end in pairwise(cuts)]
+def _head_bytes(fields: Sequence[int]) -> int:
+    """What comes before the forms of a blob whose blocks have so many fields."""
+    return _FILLED + (1 + len(fields) + 7) // 8
+
+
+def _checksums(octets: Octets, bounds: Ints, left_out: int, seed: int) -> npt.NDArray[np.uint32]:
+    """The CRC-32 of each blob, but for so many bytes at its end."""
+    whole, cuts, crc32 = octets.tobytes(), bounds.tolist(), zlib.crc32
+    crcs = [crc32(whole[start : end - left_out], seed) for start, end in pairwise(cuts)]
+    return np.array(crcs, np.uint32)

@@ -21,10 +21,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from featureflow_cli.compute.blobs import Block, NotOurs, pack, unpack
+from featureflow_cli.compute.blobs import Block, are_ours, pack, unpack
 from featureflow_cli.compute.cells import NO_CELLS, Cells
 from featureflow_cli.compute.codes import NO_TEXTS, Ints, merge_texts
 from featureflow_cli.compute.frames import Frame, frames, narrowed, tile_unit_us, widened
+from featureflow_cli.compute.packed import Packed, between, known_of, split
 from featureflow_cli.compute.records import SPARE_BYTES, Octets, Words, before
 from featureflow_cli.compute.state import NEVER_US, States
 from featureflow_cli.compute.views import Key, StateColumn, View
@@ -67,30 +68,33 @@ class _Family:
     unit_us: int
 
 
-def encode(view: View, states: States, ends: Ends) -> list[bytes]:
+def encode(view: View, states: States, ends: Ends) -> Packed:
     """One blob for each of the states, in order."""
     newest, (stored, seed) = states.newest_us, _layout(view)
     header = zip(_ENDS, (_gaps(ends), ends.end), strict=True)
     blocks = [Block(ends.state, tuple(narrowed(frame, numbers, newest, 1) for frame, numbers in header))]
     blocks += [_block(family, states, newest) for family in stored]
     if not _has_texts(stored):
-        return pack(newest, blocks, np.empty(SPARE_BYTES, np.uint8), np.zeros(states.count, np.int64), seed)
+        no_tail = np.empty(SPARE_BYTES, np.uint8), np.zeros(states.count, np.int64)
+        return between(*pack(newest, blocks, *no_tail, seed))
     blocks, owner, texts = _localised(stored, blocks, states)
     lengths = np.asarray(pc.binary_length(texts).to_numpy(zero_copy_only=False), np.int64)
     sizes = np.bincount(owner, weights=lengths, minlength=states.count).astype(np.int64)
-    return pack(newest, [*blocks, Block(owner, (lengths.view(np.uint64),))], _octets(texts), sizes, seed)
+    blocks.append(Block(owner, (lengths.view(np.uint64),)))
+    return between(*pack(newest, blocks, _octets(texts), sizes, seed))
 
 
-def decode(view: View, blobs: Sequence[bytes | None]) -> tuple[States, Ends]:
-    """The states of those blobs, in order (None: the empty state), and their headers."""
-    places = np.array([place for place, blob in enumerate(blobs) if blob is not None], np.int64)
-    stored, seed = _layout(view)
+def decode(view: View, blobs: Packed, *, is_intact: bool = False) -> tuple[States, Ends]:
+    """The states of those blobs, in order (null: the empty state), and their headers.
+
+    CorruptBlob where one is not as `encode` made it for such a view; `is_intact`: that was looked at before.
+    """
+    if not is_intact:
+        check(view, blobs)
+    places = np.flatnonzero(known_of(blobs))
+    stored, _ = _layout(view)
     has_texts = _has_texts(stored)
-    fields = [len(_ENDS), *(len(family.frames) for family in stored), *([1] if has_texts else [])]
-    try:
-        found = unpack([blob for blob in blobs if blob is not None], fields, seed)
-    except NotOurs:
-        raise _corrupt(view) from None
+    found = unpack(*split(_there(blobs)), _fields(stored))
     header, *blocks = found.blocks
     gap, end = (
         widened(frame, words, found.moment, 1) for frame, words in zip(_ENDS, header.fields, strict=True)
@@ -114,6 +118,13 @@ def decode(view: View, blobs: Sequence[bytes | None]) -> tuple[States, Ends]:
     return States(len(blobs), tuple(columns), texts), Ends(
         places[header.owner], _partitions(header.owner, gap), end
     )
+
+
+def check(view: View, blobs: Packed) -> None:
+    """CorruptBlob where one is not as `encode` made it for such a view."""
+    stored, seed = _layout(view)
+    if not are_ours(*split(_there(blobs)), _fields(stored), seed):
+        raise _corrupt(view)
 
 
 def _corrupt(view: View) -> CorruptBlob:
@@ -143,6 +154,11 @@ def _stored(
         f"{family.unit_us} {' '.join(frame.value for frame in family.frames)}" for family in found
     )
     return tuple(found), zlib.crc32(told.encode())
+
+
+def _fields(stored: Sequence[_Family]) -> list[int]:
+    """How many fields each block of a blob has."""
+    return [len(_ENDS), *(len(family.frames) for family in stored), *([1] if _has_texts(stored) else [])]
 
 
 def _has_texts(stored: Sequence[_Family]) -> bool:
@@ -217,6 +233,10 @@ def _octets(texts: Any) -> Octets:
 
 
 # --- decoding
+
+
+def _there(blobs: Packed) -> Packed:
+    return blobs.drop_null() if blobs.null_count else blobs
 
 
 def _partitions(owner: Ints, gaps: Ints) -> Ints:

@@ -7,20 +7,17 @@ is; the marker comes last, and says that all are there. Two processes may do it 
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 import numpy as np
+import pyarrow as pa
 
 from featureflow_cli.compute import codec, state
 from featureflow_cli.compute.events import from_projection
 from featureflow_cli.compute.sql import projection_sql
 from featureflow_cli.engines.duckdb import Engine
 from featureflow_cli.evaluate.keeping import Kept, ends_at, expires_us, new_versions
-from featureflow_cli.online.store import OnlineStore, Write
+from featureflow_cli.online.store import OnlineStore, Writes, version_words
 from featureflow_cli.times import Clock
-
-if TYPE_CHECKING:
-    import pyarrow as pa
 
 ROWS_A_BUCKET = 2_000_000
 ROWS_A_PIECE = 500_000
@@ -79,9 +76,7 @@ def _states(
     return list(place), states
 
 
-def _pieces(engine: Engine, sql: str) -> Iterator["pa.Table"]:
-    import pyarrow as pa
-
+def _pieces(engine: Engine, sql: str) -> Iterator[pa.Table]:
     held: list[pa.RecordBatch] = []
     for batch in engine.batches(sql):
         held.append(batch)
@@ -95,20 +90,22 @@ def _pieces(engine: Engine, sql: str) -> Iterator["pa.Table"]:
 def _write_missing(store: OnlineStore, kept: Kept, ids: list[str], states: state.States, now_us: int) -> int:
     """Write the states of entities that have none in this field; how many there were."""
     blobs = codec.encode(kept.view, states, ends_at(states.count, kept.build.floor or {}))
-    newest = states.newest_us.tolist()
-    expiries = expires_us(kept.view, states.newest_us, now_us)
-    until = [None] * len(ids) if expiries is None else expiries.tolist()
-    todo, written = list(range(len(ids))), 0
-    while todo:
-        held = store.read(kept.view.entity, [ids[at] for at in todo], [kept.field])
-        missing = [
-            (at, found.version) for at, found in zip(todo, held, strict=True) if found.blobs[0] is None
-        ]
-        writes = [
-            Write(ids[at], version, fresh, (blobs[at],), (newest[at],), until[at])
-            for (at, version), fresh in zip(missing, new_versions(len(missing)), strict=True)
-        ]
-        applied = store.write(kept.view.entity, [kept.field], writes) if writes else []
-        todo = [at for (at, _), taken in zip(missing, applied, strict=True) if not taken]
-        written += sum(applied)
+    newest_us = states.newest_us
+    until_us = expires_us(kept.view, newest_us, now_us)
+    todo, written = np.arange(len(ids)), 0
+    while len(todo):
+        held = store.read(kept.view.entity, [ids[at] for at in todo.tolist()], [kept.field])
+        missing = np.array([found.blobs[0] is None for found in held], np.bool_)
+        todo, expected = todo[missing], version_words([found.version for found in held])[missing]
+        writes = Writes(
+            [ids[at] for at in todo.tolist()],
+            expected,
+            new_versions(len(todo)),
+            (blobs.take(pa.array(todo)),),
+            (newest_us[todo],),
+            until_us[todo],
+        )
+        applied = store.write(kept.view.entity, [kept.field], writes)
+        todo = todo[~applied]
+        written += int(np.count_nonzero(applied))
     return written

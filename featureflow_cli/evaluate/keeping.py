@@ -9,9 +9,10 @@ import numpy as np
 
 from featureflow_cli.compute.codec import Ends
 from featureflow_cli.compute.codes import Ints
+from featureflow_cli.compute.records import Words
 from featureflow_cli.compute.views import View
 from featureflow_cli.compute.windows import default_resolution
-from featureflow_cli.online.store import OnlineStore
+from featureflow_cli.online.store import FOREVER_US, NO_VERSION, OnlineStore
 from featureflow_cli.plan.applied import Build
 
 
@@ -31,15 +32,15 @@ class Kept:
         return (self.build.floor or {}).get(partition, 0)
 
 
-def expires_us(view: View, newest_us: Ints, now_us: int) -> Ints | None:
-    """When each blob may go (design.md 5 [expiry]); None: never.
+def expires_us(view: View, newest_us: Ints, now_us: int) -> Ints:
+    """When each blob may go (design.md 5 [expiry]); FOREVER_US: never.
 
     At least ttl, the coarsest rung and the allowed future after the later of its newest event and now; and
     ttl/60 more, by which stores may put off the renewal. A rank's refresh is such a rung: a population is read
     until the next grid point, and has to find all its members until then.
     """
     if view.ttl_us is None:
-        return None
+        return np.full(len(newest_us), FOREVER_US)
     rungs = [
         resolution for column in view.columns for width, resolution in column.horizons if width is not None
     ]
@@ -60,10 +61,10 @@ def ends_at(count: int, floor: Mapping[int, int]) -> Ends:
     )
 
 
-def new_versions(count: int) -> list[bytes]:
+def new_versions(count: int) -> Words:
     """Versions of hashes: random, never counted, so that one that expired and came back matches nobody."""
-    drawn = secrets.token_bytes(8 * count)
-    return [drawn[at : at + 8] for at in range(0, 8 * count, 8)]
+    drawn = np.frombuffer(secrets.token_bytes(8 * count), np.uint64)
+    return np.maximum(drawn, np.uint64(NO_VERSION + 1))
 
 
 def markers(store: OnlineStore, kept: Kept) -> list[dict[int, int] | None]:

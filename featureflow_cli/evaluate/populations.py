@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from featureflow_cli.compute.codec import decode
+from featureflow_cli.compute.packed import packed
 from featureflow_cli.compute.ranking import Members, Population, members, population
 from featureflow_cli.compute.reading import partials, window_starts
 from featureflow_cli.compute.views import Feature, View
@@ -59,7 +60,7 @@ class Populations:
         since_us = feature.window.start(grid_us)
         parts: list[Members] = []
         for chunk in self.store.scan(self.view.entity, self.online_field, since_us):
-            states, _ = decode(self.view, [blob for _, blob in chunk])
+            states, _ = decode(self.view, packed([blob for _, blob in chunk]))
             if self.exact_as_of:
                 self._refuse_past(feature, grid_us, int(states.newest_us.max()))
             grid = np.full(states.count, grid_us, np.int64)

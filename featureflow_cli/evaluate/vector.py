@@ -15,6 +15,7 @@ import pyarrow as pa
 from featureflow_cli.compute.codec import Ends, decode
 from featureflow_cli.compute.codes import Ints
 from featureflow_cli.compute.entities import entity_id
+from featureflow_cli.compute.packed import packed
 from featureflow_cli.compute.partials import REASONS
 from featureflow_cli.compute.reading import Read, read
 from featureflow_cli.compute.rows import compile_row
@@ -112,7 +113,7 @@ class Reader:
                 if absent is not None:
                     self._require_built(each, absent)
                 blobs = [None if id is None else held[id].blobs[place] for id in ids]
-                states[each.alias], ends[each.alias] = decode(each.view, blobs)
+                states[each.alias], ends[each.alias] = decode(each.view, packed(blobs))
         return Taken(states, ends)
 
     def _held(self, entity: str, ids: list[str], fields: list[str]) -> dict[str, Held]:

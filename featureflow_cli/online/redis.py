@@ -12,11 +12,14 @@ import random
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 
+import numpy as np
+
+from featureflow_cli.compute.codes import Bools
 from featureflow_cli.online.redis_connections import Access, Refused
 from featureflow_cli.online.redis_frames import VERSION, command, held, reads, write_calls
 from featureflow_cli.online.redis_functions import full_name
 from featureflow_cli.online.redis_link import Hears, Link, Talk
-from featureflow_cli.online.store import Held, Write
+from featureflow_cli.online.store import Held, Writes
 from featureflow_cli.times import HOUR_US, Clock, system_clock
 
 _POPULATIONS_KEPT_US = 2 * HOUR_US
@@ -64,24 +67,23 @@ class RedisStore:
                     found[place] = held(answer)
         return found
 
-    def write(self, entity: str, fields: Sequence[str], writes: Sequence[Write]) -> list[bool]:
-        if not writes:
-            return []
+    def write(self, entity: str, fields: Sequence[str], writes: Writes) -> Bools:
+        applied = np.zeros(len(writes), np.bool_)
+        if not len(writes):
+            return applied
         prefix, function, now_us = self._hashes(entity), full_name("write").encode(), self._clock()
-        applied = [False] * len(writes)
         with self._link.talk(Hears.AS_WRITER) as talk:
-            split = talk.shards.split(prefix, [write.id for write in writes])
+            split = [(shard, np.array(places)) for shard, places in talk.shards.split(prefix, writes.ids)]
             calls = dict.fromkeys((shard for shard, _ in split), 0)
             for shard, places in split:
                 talk.prepare(shard)
-                mine = [writes[place] for place in places] if len(split) > 1 else writes
+                mine = writes.take(places) if len(split) > 1 else writes
                 for call in write_calls(function, prefix, fields, mine, now_us):
                     talk.send(shard, call, 1)
                     calls[shard] += 1
             for shard, places in split:
                 answers = b"".join(talk.receive(shard, calls[shard]))
-                for place, answer in zip(places, answers, strict=True):
-                    applied[place] = answer == ord("1")
+                applied[places] = np.frombuffer(answers, np.uint8) == ord("1")
         return applied
 
     def scan(self, entity: str, field: str, since_us: int) -> Iterator[list[tuple[str, bytes]]]:

@@ -4,14 +4,17 @@ A stored value is the moment of the state's newest event (eight bytes, little-en
 scans by activity need no second field. Here a word begins with the line end of what stands before it.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from itertools import chain, repeat
-from operator import is_
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 
-from featureflow_cli.online.store import Held, Write
+from featureflow_cli.compute.codes import Bools, Doubles, Ints, ranked
+from featureflow_cli.compute.packed import Packed, known_of, packed, split, strings
+from featureflow_cli.online.store import FOREVER_US, Held, Writes
 
 VERSION = b"v"
 MOMENT_BYTES = 8
@@ -29,7 +32,8 @@ def reads(prefix: bytes, ids: Sequence[str], fields: Sequence[str]) -> bytes:
     start = b"*%d%b" % (3 + len(fields), _word(b"HMGET"))
     end = b"".join(map(_word, [VERSION, *(field.encode() for field in fields)])) + b"\r\n"
     keys = [prefix + id.encode() for id in ids]
-    return b"".join(chain.from_iterable(zip(repeat(start), _heads(keys), keys, repeat(end), strict=False)))
+    heads = map(_head, map(len, keys))
+    return b"".join(chain.from_iterable(zip(repeat(start), heads, keys, repeat(end), strict=False)))
 
 
 def held(answer: Sequence[bytes | None]) -> Held:
@@ -41,78 +45,56 @@ def held(answer: Sequence[bytes | None]) -> Held:
 
 
 def write_calls(
-    function: bytes, prefix: bytes, fields: Sequence[str], writes: Sequence[Write], now_us: int
+    function: bytes, prefix: bytes, fields: Sequence[str], writes: Writes, now_us: int
 ) -> Iterator[bytes]:
     """Calls of the function library's `write`, each for a few hundred writes."""
     start = b"".join(map(_word, (b"FCALL", function, b"0")))
-    parts: list[bytes] = []
-    size = words = 0
-    for part, count in _arguments(prefix, fields, writes, now_us):
-        parts.append(part)
-        size += len(part)
-        words += count
-        if len(parts) == CALLED_AT_ONCE or size >= CALLED_BYTES:
-            yield b"*%d%b%b\r\n" % (3 + words, start, b"".join(parts))
-            parts, size, words = [], 0, 0
-    if parts:
-        yield b"*%d%b%b\r\n" % (3 + words, start, b"".join(parts))
+    known = np.array([known_of(column) for column in writes.blobs])
+    followed: Ints = 2 + 2 * np.count_nonzero(known, axis=0)
+    bounds, octets = split(_arguments(prefix, fields, writes, followed, now_us))
+    words = np.append(0, np.cumsum(_BEFORE_FIELDS + followed))
+    first = 0
+    while first < len(writes):
+        full = int(np.searchsorted(bounds, bounds[first] + CALLED_BYTES))
+        last = min(max(full, first + 1), first + CALLED_AT_ONCE, len(writes))
+        count = 3 + words[last] - words[first]
+        yield b"".join((b"*%d" % count, start, octets[bounds[first] : bounds[last]].data, b"\r\n"))
+        first = last
 
 
-def _arguments(
-    prefix: bytes, fields: Sequence[str], writes: Sequence[Write], now_us: int
-) -> list[tuple[bytes, int]]:
-    """Each write as arguments of the function, and how many they are; those of one shape are made together."""
-    columns: list[Sequence[object]] = [
-        [write.expected for write in writes],
-        [write.expires_us for write in writes],
-    ]
-    columns += zip(*(write.blobs for write in writes), strict=True)
-    shapes: dict[tuple[bool, ...], list[int]] = {}
-    for place, shape in enumerate(zip(*(map(is_, column, repeat(None)) for column in columns), strict=True)):
-        shapes.setdefault(shape, []).append(place)
-    found = [(b"", 0)] * len(writes)
-    for shape, places in shapes.items():
-        pairs = 2 * (1 + shape[2:].count(False))
-        alike = _alike(prefix, fields, [writes[place] for place in places], pairs, now_us)
-        for place, part in zip(places, alike, strict=True):
-            found[place] = part, 4 + pairs
-    return found
+def _arguments(prefix: bytes, fields: Sequence[str], writes: Writes, followed: Ints, now_us: int) -> Packed:
+    """The arguments of each write: columns of pieces, of which those of a write are joined."""
+    ids = packed([id.encode() for id in writes.ids])
+    headings = np.empty(len(writes), _HEADING)
+    headings["head"] = _head(_HEAD_BYTES)
+    headings["expected"], headings["version"] = writes.expected, writes.versions
+    headings["life_ms"] = _life_ms(writes.expires_us, now_us)
+    headings["followed"] = followed
+    headings["between"] = _BEFORE_VERSION
+    pieces = [_heads(len(prefix) + np.diff(split(ids)[0]), prefix), ids, strings(headings)]
+    for field, blobs, newest_us in zip(fields, writes.blobs, writes.newest_us, strict=True):
+        known = known_of(blobs)
+        if known.any():
+            sizes = pc.fill_null(pc.binary_length(blobs), 0).to_numpy()
+            name = _word(field.encode())
+            pieces += [
+                _heads(MOMENT_BYTES + sizes, b"", name, known),
+                strings(newest_us.astype("<i8"), known),
+                blobs,
+            ]
+    return pc.binary_join_element_wise(*pieces, _EMPTY, null_handling="replace", null_replacement="")
 
 
-def _alike(
-    prefix: bytes, fields: Sequence[str], writes: Sequence[Write], pairs: int, now_us: int
-) -> Iterator[bytes]:
-    """Writes that set the same fields, and lack the same, as arguments: column by column, then joined."""
-    ids, expected, versions, blobs, newest_us, expires_us = zip(*writes, strict=True)
-    pieces = [
-        *_words([prefix + id.encode() for id in ids]),
-        *([repeat(_word(b""))] if expected[0] is None else _words(expected)),
-        *([repeat(_word(b""))] if expires_us[0] is None else _words(_lives(expires_us, now_us))),
-        repeat(_word(b"%d" % pairs) + _word(VERSION)),
-        *_words(versions),
-    ]
-    for field, column, moments in zip(
-        fields, zip(*blobs, strict=True), zip(*newest_us, strict=True), strict=True
-    ):
-        if column[0] is not None:
-            packed = np.array(moments, "<i8").tobytes()
-            marks = [packed[at : at + MOMENT_BYTES] for at in range(0, len(packed), MOMENT_BYTES)]
-            heads = [_head(MOMENT_BYTES + size) for size in map(len, column)]
-            pieces += [repeat(_word(field.encode())), heads, marks, column]
-    return map(b"".join, zip(*pieces, strict=False))
+def _life_ms(expires_us: Ints, now_us: int) -> Doubles:
+    """For how many milliseconds more, rounded up: by our clock, which need not be Redis's; infinity: for ever."""
+    return np.where(expires_us == FOREVER_US, np.inf, -((now_us - expires_us) // 1000))
 
 
-def _lives(expires_us: Sequence[int], now_us: int) -> list[bytes]:
-    """For how many milliseconds more, rounded up: by our clock, which need not be Redis's."""
-    return [b"%d" % -((now_us - each) // 1000) for each in expires_us]
-
-
-def _words(values: Sequence[bytes]) -> tuple[Iterable[bytes], Iterable[bytes]]:
-    return _heads(values), values
-
-
-def _heads(values: Sequence[bytes]) -> Iterable[bytes]:
-    return map(_head, map(len, values))
+def _heads(sizes: Ints, after: bytes, before: bytes = b"", known: Bools | None = None) -> Packed:
+    """What stands before words of so many bytes, of each size made once."""
+    distinct, place = ranked(sizes)
+    texts = packed([before + _head(size) + after for size in distinct.tolist()])
+    return texts.take(pa.array(place, mask=None if known is None else ~known))
 
 
 @lru_cache(maxsize=2**16)
@@ -123,3 +105,20 @@ def _head(size: int) -> bytes:
 
 def _word(word: bytes) -> bytes:
     return _head(len(word)) + word
+
+
+_HEAD_BYTES = 18
+"""Of the argument that says what is expected (eight bytes), for how long a hash is to live, and what follows."""
+_BEFORE_FIELDS = 2
+_BEFORE_VERSION = _word(VERSION) + _head(8)
+_HEADING = np.dtype(
+    [
+        ("head", f"S{len(_head(_HEAD_BYTES))}"),
+        ("expected", "<u8"),
+        ("life_ms", "<f8"),
+        ("followed", "<u2"),
+        ("between", f"S{len(_BEFORE_VERSION)}"),
+        ("version", "<u8"),
+    ]
+)
+_EMPTY = pa.scalar(b"", pa.large_binary())

@@ -4,6 +4,7 @@
 -- of one slot only, but a function touch any key of its node, and a call for every key halves the rate.
 
 local VERSION = 'v'  -- the field that holds a hash's version
+local NONE = ('\0'):rep(8)  -- as the version that is expected
 local SCANNED = 1000
 
 -- Whether one count without leading zeros is less than another: exact, where numbers of Lua end at 2^53.
@@ -20,20 +21,22 @@ local function prolong(key, is_new, ms)
   end
 end
 
--- For each hash its key, the version expected ('': none is there), for how many ms it is to live ('': for ever), how
--- many arguments follow, and these: field, value, … -> a 1 for each that was written, a 0 where it had moved.
+-- For each hash its key, a heading, and the fields with their values; the heading is the version expected (zeros: none
+-- is there), for how many ms it is to live (infinity: for ever), and how many arguments the fields and values are.
+-- -> a 1 for each that was written, a 0 where it had moved.
 local function write(_, args)
   local at, answers = 1, {}
   while args[at] do
-    local key, expected, life, first = args[at], args[at + 1], args[at + 2], at + 4
-    at = first + tonumber(args[at + 3])
+    local key, first = args[at], at + 2
+    local expected, life, count = struct.unpack('<c8dH', args[at + 1])
+    at = first + count
     local held = redis.call('HGET', key, VERSION)
-    if (held or '') ~= expected then
+    if (held or NONE) ~= expected then
       answers[#answers + 1] = '0'
     else
       redis.call('HSET', key, unpack(args, first, at - 1))
-      if life ~= '' then
-        prolong(key, not held, tonumber(life))
+      if life ~= math.huge then
+        prolong(key, not held, life)
       elseif held then
         redis.call('PERSIST', key)
       end

@@ -12,8 +12,12 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
+
+from featureflow_cli.compute.codes import Bools
+from featureflow_cli.compute.packed import known_of, strings
 from featureflow_cli.online.sqlite_file import SqliteFile
-from featureflow_cli.online.store import Held, Write
+from featureflow_cli.online.store import FOREVER_US, Held, Writes, version_words
 from featureflow_cli.times import HOUR_US, Clock, system_clock
 
 _POPULATIONS_KEPT_US = 2 * HOUR_US
@@ -73,28 +77,26 @@ class SqliteStore:
         )
         return {row[0]: Held(row[1], row[2:]) for row in rows}
 
-    def write(self, entity: str, fields: Sequence[str], writes: Sequence[Write]) -> list[bool]:
-        if not writes:
-            return []
+    def write(self, entity: str, fields: Sequence[str], writes: Writes) -> Bools:
+        if not len(writes):
+            return np.empty(0, np.bool_)
         table, now_us = self._table(entity), self._clock()
         with self._file.transaction() as connection:
-            columns = zip(*(write.blobs for write in writes), strict=True)
             set_ = [
                 field
-                for field, column in zip(fields, columns, strict=True)
-                if any(blob is not None for blob in column)
+                for field, column in zip(fields, writes.blobs, strict=True)
+                if column.null_count < len(column)
             ]
             _add_columns(connection, table, set_)
             rows = connection.execute(
                 f"SELECT id, version, expires_us FROM {_quoted(table)} WHERE {_AMONG}",
-                (json.dumps([write.id for write in writes]),),
+                (json.dumps(list(writes.ids)),),
             ).fetchall()
             dead = {id for id, _, expires_us in rows if expires_us is not None and expires_us <= now_us}
             connection.executemany(f"DELETE FROM {_quoted(table)} WHERE id = ?", [(id,) for id in dead])
             versions = {id: version for id, version, _ in rows if id not in dead}
-            applied = [versions.get(write.id) == write.expected for write in writes]
-            taken = [write for write, is_taken in zip(writes, applied, strict=True) if is_taken]
-            _upsert(connection, table, fields, taken)
+            applied: Bools = version_words([versions.get(id) for id in writes.ids]) == writes.expected
+            _upsert(connection, table, fields, writes.take(np.flatnonzero(applied)))
             self._sweep(connection, table, now_us)
         return applied
 
@@ -304,32 +306,31 @@ def _add_columns(connection: sqlite3.Connection, table: str, fields: Sequence[st
         connection.execute(f"ALTER TABLE {_quoted(table)} ADD COLUMN {_quoted(field)} BLOB")
 
 
-def _upsert(
-    connection: sqlite3.Connection, table: str, fields: Sequence[str], writes: Sequence[Write]
-) -> None:
+def _upsert(connection: sqlite3.Connection, table: str, fields: Sequence[str], writes: Writes) -> None:
     """One statement for the writes of the same fields, in order of id: neighbours share a page.
 
     The expiry only moves outwards, and a write that never expires takes it off (design.md 5 [longest]).
     """
-    alike: dict[tuple[int, ...], list[Write]] = defaultdict(list)
-    for write in writes:
-        alike[tuple(at for at, blob in enumerate(write.blobs) if blob is not None)].append(write)
-    for set_, group in alike.items():
+    order = sorted(range(len(writes)), key=writes.ids.__getitem__)
+    known = np.array([known_of(column) for column in writes.blobs]).T
+    alike: dict[bytes, list[int]] = defaultdict(list)
+    for place in order:
+        alike[known[place].tobytes()].append(place)
+    for places in alike.values():
+        group, set_ = writes.take(np.array(places)), np.flatnonzero(known[places[0]]).tolist()
         columns = [_quoted(name) for at in set_ for name in (_newest(fields[at]), fields[at])]
-        places = ", ".join("?" for _ in range(3 + len(columns)))
+        marks = ", ".join("?" for _ in range(3 + len(columns)))
+        values = [
+            group.ids,
+            strings(group.versions).to_pylist(),
+            [None if each == FOREVER_US else each for each in group.expires_us.tolist()],
+            *(part for at in set_ for part in (group.newest_us[at].tolist(), group.blobs[at].to_pylist())),
+        ]
         connection.executemany(
             f"INSERT INTO {_quoted(table)} ({', '.join(['id', 'version', 'expires_us', *columns])})"
-            f" VALUES ({places}) ON CONFLICT (id) DO UPDATE SET version = excluded.version,"
+            f" VALUES ({marks}) ON CONFLICT (id) DO UPDATE SET version = excluded.version,"
             " expires_us = CASE WHEN expires_us IS NULL OR excluded.expires_us IS NULL THEN NULL"
             " ELSE max(expires_us, excluded.expires_us) END"
             + "".join(f", {column} = excluded.{column}" for column in columns),
-            (
-                (
-                    write.id,
-                    write.version,
-                    write.expires_us,
-                    *(part for at in set_ for part in (write.newest_us[at], write.blobs[at])),
-                )
-                for write in sorted(group, key=lambda write: write.id)
-            ),
+            zip(*values, strict=True),
         )

@@ -7,7 +7,19 @@ lower case), a blob is what compute/codec.py encodes. Every store passes the sam
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import NamedTuple, Protocol
+
+import numpy as np
+import pyarrow as pa
+
+from featureflow_cli.compute.codes import Bools, Ints
+from featureflow_cli.compute.packed import Packed
+from featureflow_cli.compute.records import Words
+
+NO_VERSION = 0
+"""As the version that is expected: there is no such hash."""
+FOREVER_US = 2**63 - 1
 
 
 class Held(NamedTuple):
@@ -17,20 +29,43 @@ class Held(NamedTuple):
     blobs: tuple[bytes | None, ...]
 
 
-class Write(NamedTuple):
-    """Compare and set one entity's hash: applied whole if its version is still `expected`, or not at all.
+@dataclass(frozen=True)
+class Writes:
+    """Compare and set many hashes of one entity, column by column: at `i` of each column is what is of `ids[i]`.
 
-    `version` is eight random bytes, never a counter. `blobs` are in the order of the call's fields, as those of a
-    `Held` are; None leaves a field as it is. `newest_us` beside them is for scans by activity. `expires_us` None:
-    never expires; a hash expires with the latest of the writes it took (design.md 5).
+    A hash is written whole if its version is still the one `expected` (NO_VERSION: there is none), or not at all. A
+    version is eight random bytes as a number, never a counter. `blobs` and `newest_us` have a column for each of the
+    call's fields; a null blob leaves the field as it is, and `newest_us` beside a blob is for scans by activity.
+    `expires_us` FOREVER_US: never expires; a hash expires with the latest of the writes it took (design.md 5).
     """
 
-    id: str
-    expected: bytes | None
-    version: bytes
-    blobs: tuple[bytes | None, ...]
-    newest_us: tuple[int, ...]
-    expires_us: int | None
+    ids: Sequence[str]
+    expected: Words
+    versions: Words
+    blobs: tuple[Packed, ...]
+    newest_us: tuple[Ints, ...]
+    expires_us: Ints
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def take(self, places: Ints) -> "Writes":
+        """Those at these places, in their order."""
+        chosen = pa.array(places)
+        return Writes(
+            [self.ids[at] for at in places.tolist()],
+            self.expected[places],
+            self.versions[places],
+            tuple(column.take(chosen) for column in self.blobs),
+            tuple(column[places] for column in self.newest_us),
+            self.expires_us[places],
+        )
+
+
+def version_words(versions: Sequence[bytes | None]) -> Words:
+    """Versions as `Writes` has them."""
+    none = bytes(8)
+    return np.frombuffer(b"".join(none if each is None else each for each in versions), "<u8")
 
 
 class OnlineStore(Protocol):
@@ -47,11 +82,8 @@ class OnlineStore(Protocol):
     def read(self, entity: str, ids: Sequence[str], fields: Sequence[str]) -> list[Held]:
         """One `Held` per id, in order; one round trip a call and, where there are any, one snapshot."""
 
-    def write(self, entity: str, fields: Sequence[str], writes: Sequence[Write]) -> list[bool]:
-        """True where the write was applied, False where the version had moved; per write, in order.
-
-        The ids of one call are distinct.
-        """
+    def write(self, entity: str, fields: Sequence[str], writes: Writes) -> Bools:
+        """True where a hash was written, False where its version had moved; in order. The ids are distinct."""
 
     def scan(self, entity: str, field: str, since_us: int) -> Iterator[list[tuple[str, bytes]]]:
         """All (id, blob) whose newest event is at or after `since_us`, in chunks, in order of id."""

@@ -7,7 +7,7 @@ overlap]; whoever loses the race reads again, and drops again. So a batch may co
 time.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -15,9 +15,10 @@ import numpy as np
 from featureflow_cli.compute import codec, state
 from featureflow_cli.compute.codes import Bools, Ints
 from featureflow_cli.compute.events import Events
+from featureflow_cli.compute.packed import Packed, none, placed
 from featureflow_cli.evaluate.keeping import Kept, expires_us, new_versions
 from featureflow_cli.offline.snapshots import Spans
-from featureflow_cli.online.store import Held, OnlineStore, Write
+from featureflow_cli.online.store import OnlineStore, Writes
 from featureflow_cli.stream.faults import reached
 from featureflow_cli.stream.resident import Resident
 from featureflow_cli.times import Clock
@@ -25,9 +26,6 @@ from featureflow_cli.times import Clock
 TURN_BYTES = 8 * 2**20
 """Hashes of about so many bytes are merged and written at a time: as arrays they are several times as large."""
 WRITES_AT_ONCE = 20_000
-Blobs = tuple[bytes | None, ...]
-NEVER_US, FOREVER_US = -(2**63), 2**63 - 1
-"""When a hash expires that is not written, and one that never does."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +47,8 @@ class Seen:
             return self
         renumbered = np.full(len(self.ids), -1, np.int64)
         renumbered[chosen] = np.arange(len(chosen))
-        mine = self.take(renumbered[self.events.entity] >= 0)
+        chosen_rows = renumbered[self.events.entity] >= 0
+        mine = self if chosen_rows.all() else self.take(chosen_rows)
         ids = [self.ids[at] for at in chosen.tolist()]
         return replace(mine, ids=ids, events=replace(mine.events, entity=renumbered[mine.events.entity]))
 
@@ -87,19 +86,28 @@ def write_states(
     A turn after the other, so that the memory it takes does not grow with the states.
     """
     written = Written()
-    left = np.unique(np.concatenate([view.entities for view in seen])) if seen else np.empty(0, np.int64)
+    left = _united([view.entities for view in seen], len(seen[0].ids)) if seen else np.empty(0, np.int64)
     while len(left):
         turn, left = np.split(left, [min(resident.count_in(TURN_BYTES), WRITES_AT_ONCE)])
         views = [view.of(turn) for view in seen]
         ids = views[0].ids
-        held = resident.fetch(store, ids)
-        merged = [_merge(view, held, resident.fields, spans) for view in views]
-        changed, writes = _writes(ids, held, resident.fields, merged, clock())
-        applied = _send(store, resident, writes, [held[at] for at in changed.tolist()])
-        left = np.union1d(turn[changed[~applied]], left)
+        rows = resident.fetch(store, ids)
+        merged = [_merge(view, resident, rows, spans) for view in views]
+        changed, writes = _writes(ids, resident, rows, merged, clock())
+        applied = _send(store, resident, rows[changed], writes)
+        if not applied.all():
+            left = np.union1d(turn[changed[~applied]], left)
         covered = sum(each.covered for each in merged)
         written += Written(int(applied.sum()), int(np.count_nonzero(~applied)), covered)
     return written
+
+
+def _united(places: Sequence[Ints], count: int) -> Ints:
+    """All of these places, below `count`, in ascending order."""
+    there = np.zeros(count, np.bool_)
+    for some in places:
+        there[some] = True
+    return np.flatnonzero(there)
 
 
 @dataclass(frozen=True)
@@ -108,24 +116,24 @@ class _Merged:
 
     kept: Kept
     places: Ints
-    blobs: list[bytes]
+    blobs: Packed
     newest_us: Ints
     covered: int
 
 
-def _merge(view: Seen, held: Sequence[Held], fields: Sequence[str], spans: Spans) -> _Merged:
-    """Merge the view's events into the states that are `held` of its entities."""
-    kept, column = view.kept, fields.index(view.kept.field)
+def _merge(view: Seen, resident: Resident, rows: Ints, spans: Spans) -> _Merged:
+    """Merge the view's events into the states that its entities have in these rows."""
+    kept, column = view.kept, resident.fields.index(view.kept.field)
     places = view.entities
     view = view.of(places)
-    base, ends = codec.decode(kept.view, [held[place].blobs[column] for place in places.tolist()])
+    base, ends = codec.decode(kept.view, resident.blobs(column, rows[places]), is_intact=True)
     fresh = view.offsets >= covered_ends(kept, ends, view, spans)
     covered = int(len(fresh) - np.count_nonzero(fresh))
     if covered:
         view = view.take(fresh)
     changed = view.entities
     if not len(changed):
-        return _Merged(kept, changed, [], changed, covered)
+        return _Merged(kept, changed, none(0), changed, covered)
     merged = state.merge(kept.view, [base, state.lift(kept.view, view.events, len(places))])
     ends = raised(ends, view, spans)
     if len(changed) < len(places):
@@ -134,33 +142,29 @@ def _merge(view: Seen, held: Sequence[Held], fields: Sequence[str], spans: Spans
 
 
 def _writes(
-    ids: Sequence[str], held: Sequence[Held], fields: Sequence[str], merged: Sequence[_Merged], now_us: int
-) -> tuple[Ints, list[Write]]:
+    ids: Sequence[str], resident: Resident, rows: Ints, merged: Sequence[_Merged], now_us: int
+) -> tuple[Ints, Writes]:
     """The places of the hashes that change, and their writes: each with all the views that the batch touches."""
-    expiry_us = np.full(len(ids), NEVER_US)
-    blobs = [np.full(len(ids), None, object) for _ in fields]
-    newest_us = [np.zeros(len(ids), np.int64) for _ in fields]
+    changed = _united([each.places for each in merged], len(ids))
+    place = np.empty(len(ids), np.int64)
+    place[changed] = np.arange(len(changed))
+    expiry_us = np.zeros(len(changed), np.int64)
+    blobs = [none(len(changed)) for _ in resident.fields]
+    newest_us = [np.zeros(len(changed), np.int64) for _ in resident.fields]
     for each in merged:
-        expiries = expires_us(each.kept.view, each.newest_us, now_us)
-        expiry_us[each.places] = np.maximum(
-            expiry_us[each.places], FOREVER_US if expiries is None else expiries
-        )
-        column = fields.index(each.kept.field)
-        blobs[column][each.places] = each.blobs
-        newest_us[column][each.places] = each.newest_us
-    changed = np.flatnonzero(expiry_us != NEVER_US)
-    places, until = changed.tolist(), expiry_us[changed].astype(object)
-    until[expiry_us[changed] == FOREVER_US] = None
-    rows = zip(
-        [ids[at] for at in places],
-        [held[at].version for at in places],
-        new_versions(len(places)),
-        zip(*(column[changed].tolist() for column in blobs), strict=True),
-        zip(*(column[changed].tolist() for column in newest_us), strict=True),
-        until.tolist(),
-        strict=True,
+        column, places = resident.fields.index(each.kept.field), place[each.places]
+        blobs[column] = placed(each.blobs, places, len(changed))
+        newest_us[column][places] = each.newest_us
+        until_us = expires_us(each.kept.view, each.newest_us, now_us)
+        expiry_us[places] = np.maximum(expiry_us[places], until_us)
+    return changed, Writes(
+        [ids[at] for at in changed.tolist()] if len(changed) < len(ids) else ids,
+        resident.versions(rows[changed]),
+        new_versions(len(changed)),
+        tuple(blobs),
+        tuple(newest_us),
+        expiry_us,
     )
-    return changed, list(map(Write._make, rows))
 
 
 def covered_ends(kept: Kept, ends: codec.Ends, view: Seen, spans: Spans) -> Ints:
@@ -209,35 +213,13 @@ def _take_ends(ends: codec.Ends, chosen: Ints, count: int) -> codec.Ends:
     return codec.Ends(place[ends.state[kept]], ends.partition[kept], ends.end[kept])
 
 
-def _send(store: OnlineStore, resident: Resident, writes: Sequence[Write], before: Sequence[Held]) -> Bools:
+def _send(store: OnlineStore, resident: Resident, rows: Ints, writes: Writes) -> Bools:
     """Send the writes, and say which were taken; what is acknowledged is remembered, what was refused is forgotten."""
-    if not writes:
+    if not len(writes):
         return np.empty(0, np.bool_)
     applied = store.write(resident.entity, resident.fields, writes)
     reached("half_written")
-    there = zip(
-        (write.version for write in writes),
-        _over((write.blobs for write in writes), (held.blobs for held in before)),
-        strict=True,
-    )
-    known = dict(zip((write.id for write in writes), map(Held._make, there), strict=True))
-    lost = [write.id for write, taken in zip(writes, applied, strict=True) if not taken]
-    for id in lost:
-        del known[id]
-    resident.remember(known)
-    resident.forget(lost)
-    return np.array(applied, np.bool_)
-
-
-def _over(written: Iterable[Blobs], before: Iterable[Blobs]) -> Iterator[Blobs]:
-    """The blobs of each hash: those that were written, and else those that it had."""
-    columns = zip(zip(*written, strict=True), zip(*before, strict=True), strict=True)
-    return zip(
-        *(
-            fresh
-            if None not in fresh
-            else [old if new is None else new for new, old in zip(fresh, stood, strict=True)]
-            for fresh, stood in columns
-        ),
-        strict=True,
-    )
+    taken = writes if applied.all() else writes.take(np.flatnonzero(applied))
+    resident.remember(rows[applied], taken.versions, taken.blobs)
+    resident.forget(rows[~applied])
+    return applied

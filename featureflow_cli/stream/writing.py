@@ -31,15 +31,11 @@ class Writing:
         self._outside = outside
         self._progress = progress
         self._marked: dict[tuple[str, int], int] = {}
-        entities = dict.fromkeys(kept.view.entity for kept in members)
-        self._residents = [
-            Resident(
-                entity,
-                tuple(kept.field for kept in members if kept.view.entity == entity),
-                RESIDENT_BYTES // len(entities),
-            )
-            for entity in entities
-        ]
+        by_entity: dict[str, list[Kept]] = {}
+        for kept in members:
+            by_entity.setdefault(kept.view.entity, []).append(kept)
+        limit_bytes = RESIDENT_BYTES // max(1, len(by_entity))
+        self._residents = [Resident(several, limit_bytes) for several in by_entity.values()]
 
     def apply(self, batch: Batch) -> bool:
         """All that the store is to learn of a batch; whether the marker was set (see `mark`)."""

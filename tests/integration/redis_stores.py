@@ -6,9 +6,9 @@ from typing import Any
 
 from featureflow_cli.online.redis import RedisStore
 from featureflow_cli.online.redis_connections import access_of
-from featureflow_cli.online.store import Write
 from featureflow_cli.spec.models import OnlineStoreConfig
 from featureflow_cli.times import system_clock
+from tests.hashes import Write, together
 
 
 def opened(url: str, project: str = "shop", *, clock: Any = system_clock, **settings: Any) -> RedisStore:
@@ -26,7 +26,7 @@ def write(
     """Write a state over that version; the new version."""
     version = secrets.token_bytes(8)
     wrote = Write(id, expected, version, (b"a",), (newest_us,), expires_us)
-    assert store.write("user", ["f.1"], [wrote]) == [True]
+    assert store.write("user", ["f.1"], together(wrote)).all()
     return version
 
 

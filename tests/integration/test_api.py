@@ -358,12 +358,12 @@ def test_another_online_state_is_flagged(store: FeatureStore):
     """States of other entities in these entities' place: the checker sees that the log says otherwise."""
     held, (_, build) = store.project.online, store.project.serving()["user_activity"]
     (one,), (other,) = (held.read("user", [id], [build.field]) for id in ("1", "2"))
-    from featureflow_cli.online.store import Write
+    from tests.hashes import Write, together
 
     def put(blob: bytes | None, before: bytes | None, version: bytes) -> None:
         assert blob is not None
         write = Write("1", before, version, (blob,), (END_US,), None)
-        assert held.write("user", [build.field], [write]) == [True]
+        assert held.write("user", [build.field], together(write)).all()
 
     put(other.blobs[0], one.version, b"tampered")
     try:

@@ -11,9 +11,10 @@ import pytest
 from featureflow_cli.online.redis import RedisStore
 from featureflow_cli.online.redis_connections import access_of
 from featureflow_cli.online.sqlite import SqliteStore
-from featureflow_cli.online.store import OnlineStore, Write
+from featureflow_cli.online.store import OnlineStore
 from featureflow_cli.spec.models import OnlineStoreConfig
 from featureflow_cli.times import HOUR_US, SECOND_US, Clock, system_clock
+from tests.hashes import Write, together
 from tests.services.processes import wait_until
 
 Maker = Callable[[str], OnlineStore]
@@ -99,7 +100,7 @@ def write(
 
 
 def put(store: OnlineStore, entity: str, *writes: Write) -> list[bool]:
-    return store.write(entity, FIELDS, writes)
+    return list(store.write(entity, FIELDS, together(*writes)).tolist())
 
 
 def blobs(store: OnlineStore, id: str, *fields: str) -> tuple[bytes | None, ...]:

@@ -8,7 +8,7 @@ from redis.crc import key_slot
 
 from featureflow_cli.errors import StoreUnavailable
 from featureflow_cli.online.redis import RedisStore
-from featureflow_cli.online.store import Write
+from tests.hashes import Write, together
 from tests.integration.redis_stores import opened, version, write
 from tests.services.processes import wait_until
 from tests.services.redis import RedisCluster, RedisServer, redis_cluster, redis_sentinel, redis_server
@@ -134,10 +134,10 @@ def test_nothing_is_repeated_after_an_answer_was_lost(server: RedisServer) -> No
     server.freeze()
     late = Write("1", first, b"12345678", (b"late",), (0,), None)
     with pytest.raises(StoreUnavailable):
-        store.write("user", ["f.1"], [late])
+        store.write("user", ["f.1"], together(late))
     server.thaw()
     wait_until(lambda: version(store, "1") == b"12345678", "the write comes late")
-    assert store.write("user", ["f.1"], [late]) == [False]
+    assert not store.write("user", ["f.1"], together(late)).any()
     store.close()
 
 

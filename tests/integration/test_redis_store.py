@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from featureflow_cli.errors import StoreUnavailable, UsageError
-from featureflow_cli.online.store import Write
 from featureflow_cli.times import HOUR_US, SECOND_US
+from tests.hashes import Write, together
 from tests.integration.redis_stores import opened, version, write
 from tests.services.redis import RedisServer, redis_server
 
@@ -109,7 +109,7 @@ def test_an_estimate_of_the_bytes_held_counts_ours_only(redis_url: str) -> None:
     store = opened(redis_url)
     blob = bytes(1_000)
     ids = [str(number) for number in range(30_000)]
-    store.write("user", ["f.1"], [Write(id, None, b"12345678", (blob,), (0,), None) for id in ids])
+    store.write("user", ["f.1"], together(*(Write(id, None, b"12345678", (blob,), (0,), None) for id in ids)))
     with redis.Redis.from_url(redis_url) as client:
         pipeline = client.pipeline(transaction=False)
         for number in range(30_000):

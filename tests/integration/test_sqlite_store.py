@@ -11,17 +11,18 @@ import pytest
 
 from featureflow_cli.errors import StoreUnavailable
 from featureflow_cli.online.sqlite import SqliteStore
-from featureflow_cli.online.store import Write
+from tests.hashes import Write, together
 
 
 def _write(store: SqliteStore, id: str, blob: bytes) -> bool:
-    return store.write("user", ["f.1"], [Write(id, None, b"12345678", (blob,), (0,), None)])[0]
+    wrote = Write(id, None, b"12345678", (blob,), (0,), None)
+    return bool(store.write("user", ["f.1"], together(wrote))[0])
 
 
 def test_a_hash_is_there_until_the_microsecond_it_expires(tmp_path: Path) -> None:
     now_us = 1_999
     store = SqliteStore(tmp_path / "online.db", "shop", clock=lambda: now_us)
-    store.write("user", ["f.1"], [Write("1", None, b"12345678", (b"a",), (0,), 2_000)])
+    store.write("user", ["f.1"], together(Write("1", None, b"12345678", (b"a",), (0,), 2_000)))
     assert store.read("user", ["1"], ["f.1"])[0].blobs == (b"a",)
     now_us = 2_000
     assert store.read("user", ["1"], ["f.1"])[0].version is None
@@ -32,7 +33,7 @@ def test_what_expired_is_purged_by_later_writes(tmp_path: Path) -> None:
     now_us = 1_000
     store = SqliteStore(tmp_path / "online.db", "shop", clock=lambda: now_us)
     short = [Write(str(n), None, b"12345678", (b"a" * 100,), (0,), 2_000) for n in range(3_000)]
-    store.write("user", ["f.1"], short)
+    store.write("user", ["f.1"], together(*short))
     now_us = 5_000
     for number in range(8):
         _write(store, f"new{number}", b"b")
@@ -196,7 +197,7 @@ def test_damaged_pages_say_how_to_rebuild(tmp_path: Path) -> None:
     store.write(
         "user",
         ["f.1"],
-        [Write(str(n), None, b"12345678", (bytes(300),), (0,), None) for n in range(1_000)],
+        together(*(Write(str(n), None, b"12345678", (bytes(300),), (0,), None) for n in range(1_000))),
     )
     store.close()
     with path.open("r+b") as file:

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from featureflow_cli.compute.cells import NO_CELLS, Cells
 from featureflow_cli.compute.codec import NO_ENDS, CorruptBlob, Ends, decode, encode
 from featureflow_cli.compute.frames import Frame, frames, tile_unit_us
+from featureflow_cli.compute.packed import packed
 from featureflow_cli.compute.state import States, take
 from featureflow_cli.compute.views import Key, View
 from featureflow_cli.compute.windows import BEGINNING_US
@@ -122,14 +123,16 @@ def test_a_blob_is_the_same_in_any_company(each: Drawn):
     for place, blob in enumerate(blobs):
         mine = each.ends.state == place
         ends = Ends(np.zeros(mine.sum(), np.int64), each.ends.partition[mine], each.ends.end[mine])
-        assert encode(each.view, take(each.view, each.states, np.array([place])), ends) == [blob]
+        alone = encode(each.view, take(each.view, each.states, np.array([place])), ends)
+        assert alone.to_pylist() == [blob.as_py()]
 
 
 @given(drawn(), st.data())
 def test_missing_blobs_are_empty_states(each: Drawn, data: st.DataObject):
-    blobs: list[bytes | None] = list(encode(each.view, each.states, each.ends))
+    blobs = encode(each.view, each.states, each.ends).to_pylist()
     gone = data.draw(st.lists(st.booleans(), min_size=len(blobs), max_size=len(blobs)))
-    states, ends = decode(each.view, [None if out else blob for out, blob in zip(gone, blobs, strict=True)])
+    kept = [None if out else blob for out, blob in zip(gone, blobs, strict=True)]
+    states, ends = decode(each.view, packed(kept))
     assert states.count == len(blobs)
     assert not np.isin(ends.state, np.flatnonzero(gone)).any()
     for found, column in zip(
@@ -165,13 +168,13 @@ def test_thousands_of_states_of_any_size_come_back_at_once():
 def test_a_damaged_state_says_what_to_do():
     view = wide_view()
     states = states_of(view, [MOMENTS[3]], 3, np.array(INT64), np.random.default_rng(1))
-    (blob,) = encode(view, states, ends_of(np.random.default_rng(1), 1, 3))
+    (blob,) = encode(view, states, ends_of(np.random.default_rng(1), 1, 3)).to_pylist()
     version_1 = bytes.fromhex(
         "12ce9b2c010001000100000000000000000000000000000000000000070000000000000000000000800040204648470600"
     )
     other = replace(view, columns=(view.columns[0],))
-    (elsewhere,) = encode(other, States(1, states.columns[:1]), NO_ENDS)
+    (elsewhere,) = encode(other, States(1, states.columns[:1]), NO_ENDS).to_pylist()
     for damaged in (elsewhere, blob[:-1], blob[:9] + bytes([blob[9] ^ 4]) + blob[10:], b"", version_1):
         with pytest.raises(CorruptBlob, match="view 'v0'") as found:
-            decode(view, [blob, damaged])
+            decode(view, packed([blob, damaged]))
         assert "`featureflow stream` builds it again from the log" in str(found.value.hint)

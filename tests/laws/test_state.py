@@ -5,6 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -13,6 +14,7 @@ from featureflow_cli.compute import reference
 from featureflow_cli.compute.codec import Ends, decode, encode
 from featureflow_cli.compute.entities import entity_id
 from featureflow_cli.compute.events import from_projection
+from featureflow_cli.compute.packed import none
 from featureflow_cli.compute.ranking import Population, members, population
 from featureflow_cli.compute.reading import Read, partials, read, window_starts
 from featureflow_cli.compute.reference import EntityKey, Event
@@ -122,7 +124,7 @@ def test_a_blob_holds_the_whole_state(drawn: Dealt):
         assert contents(view, back, rounded=True) == contents(view, each, rounded=True)
         for name in ("state", "partition", "end"):
             assert getattr(back_ends, name).tolist() == getattr(ends, name).tolist()
-    together, _ = decode(view, [blob for theirs in blobs for blob in theirs] + [None])
+    together, _ = decode(view, pa.concat_arrays([*blobs, none(1)]))
     assert together.count == 3 * count + 1
     renumbered = [
         sorted(

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from featureflow_cli.compute import codec
+from featureflow_cli.compute.packed import packed
 from featureflow_cli.compute.views import View
 from featureflow_cli.plan.applied import Build
 from featureflow_cli.times import HOUR_US
@@ -71,7 +72,7 @@ def accepted(world: "World") -> dict[Position, Record]:
 
 def contents(view: View, blob: bytes) -> tuple[dict[Position, dict[int, int]], dict[int, int]]:
     """A state: per event how often it was counted in each tile; and its header."""
-    states, ends = codec.decode(view, [blob])
+    states, ends = codec.decode(view, packed([blob]))
     cells = states.columns[1]
     held: dict[Position, dict[int, int]] = {}
     for tile, number, count in zip(

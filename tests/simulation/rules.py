@@ -69,8 +69,8 @@ def _overlap() -> Any:
 
 
 def _confirm() -> Any:
-    def sent(original: Any, store: Any, resident: Any, writes: Any, before: Any) -> Any:
-        return np.ones_like(original(store, resident, writes, before))
+    def sent(original: Any, *args: Any) -> Any:
+        return np.ones_like(original(*args))
 
     return _patched(merging, "_send", sent)
 
@@ -78,10 +78,7 @@ def _confirm() -> Any:
 def _version() -> Any:
     def counted(original: Any, *args: Any) -> Any:
         places, writes = original(*args)
-        return places, [
-            each._replace(version=(int.from_bytes(each.expected or b"", "big") + 1).to_bytes(8, "big"))
-            for each in writes
-        ]
+        return places, replace(writes, versions=writes.expected + np.uint64(1))
 
     return _patched(merging, "_writes", counted)
 
@@ -89,9 +86,9 @@ def _version() -> Any:
 def _cache() -> Any:
     kept: WeakKeyDictionary[Any, dict[Any, Resident]] = WeakKeyDictionary()
 
-    def resident(original: Any, entity: str, names: tuple[str, ...], limit: int) -> Resident:
-        mine = kept.setdefault(getcurrent().process, {})
-        return mine.setdefault((entity, names), original(entity, names, limit))
+    def resident(original: Any, members: Any, limit: int) -> Resident:
+        mine, fresh = kept.setdefault(getcurrent().process, {}), original(members, limit)
+        return mine.setdefault((fresh.entity, fresh.fields), fresh)
 
     return _patched(writing, "Resident", resident)
 

@@ -4,9 +4,13 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, TypeVar
 
+import numpy as np
+
+from featureflow_cli.compute.codes import Bools
 from featureflow_cli.errors import StoreUnavailable
-from featureflow_cli.online.store import Held, Write
+from featureflow_cli.online.store import Held, Writes
 from featureflow_cli.times import Clock
+from tests.hashes import Write, one_by_one
 from tests.simulation.processes import How
 from tests.simulation.promises import Promises
 
@@ -144,16 +148,16 @@ class Store:
             found |= self._call(shard, f"read {entity} {', '.join(mine)}", run)
         return [found[id] for id in ids]
 
-    def write(self, entity: str, fields: Sequence[str], writes: Sequence[Write]) -> list[bool]:
+    def write(self, entity: str, fields: Sequence[str], writes: Writes) -> Bools:
         """Hash by hash: a lost connection leaves some of them written."""
-        by_id = {write.id: write for write in writes}
+        by_id = {write.id: write for write in one_by_one(writes)}
         applied: dict[str, bool] = {}
         for shard, mine in self._split(entity, list(by_id)):
             for place, id in enumerate(mine):
                 rest = [self._take(entity, fields, by_id[other]) for other in mine[place + 1 :]]
                 run = self._take(entity, fields, by_id[id])
                 applied[id] = self._call(shard, f"write {entity} {id}", run, rest)
-        return [applied[write.id] for write in writes]
+        return np.array([applied[id] for id in writes.ids], np.bool_)
 
     def _take(self, entity: str, fields: Sequence[str], write: Write) -> Callable[[Server], bool]:
         return lambda server: self._cluster.take(server, entity, fields, write)

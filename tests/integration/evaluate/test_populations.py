@@ -8,7 +8,7 @@ from featureflow_cli.compute.state import lift
 from featureflow_cli.evaluate.keeping import ends_at, expires_us, new_versions
 from featureflow_cli.evaluate.populations import Populations
 from featureflow_cli.online.sqlite import SqliteStore
-from featureflow_cli.online.store import Write
+from featureflow_cli.online.store import Writes, version_words
 from featureflow_cli.times import HOUR_US, MINUTE_US, parse_timestamp
 from tests.laws.tables import projected
 from tests.laws.written import SCHEMA, compiled, written_as
@@ -29,13 +29,12 @@ def test_a_member_outlives_the_grid_point_that_it_counts_at_and_whole_population
     events, ids = from_projection(view, projected(view, [event]))
     states = lift(view, events, 1)
     expiry = expires_us(view, states.newest_us, event["ts"])
-    assert expiry is not None
 
     now_us = NOON_US + 59 * MINUTE_US
     store = SqliteStore(tmp_path / "online.db", "laws", clock=lambda: now_us)
-    (blob,) = encode(view, states, ends_at(1, {}))
-    (version,) = new_versions(1)
-    store.write("user", ["f"], [Write(ids[0], None, version, (blob,), (event["ts"],), int(expiry[0]))])
+    none = version_words([None])
+    blobs = encode(view, states, ends_at(1, {}))
+    store.write("user", ["f"], Writes(ids, none, new_versions(1), (blobs,), (states.newest_us,), expiry))
     found = Populations(store, view, "f", now_us)(view.features[1], NOON_US)
     assert found.values.tolist() == [1.0]
     assert store.population("f", "rank", NOON_US) is None, "a state without a marker may not be whole"

@@ -12,9 +12,11 @@ import pytest
 
 from featureflow_cli.compute import codec
 from featureflow_cli.compute.cells import Cells
+from featureflow_cli.compute.packed import packed
 from featureflow_cli.compute.views import Key, Merge
+from featureflow_cli.evaluate.keeping import new_versions
 from featureflow_cli.evaluate.project import Project, open_project
-from featureflow_cli.online.store import Write
+from featureflow_cli.online.store import FOREVER_US, Writes, version_words
 from featureflow_cli.skew.check import check
 from featureflow_cli.skew.comparing import Thresholds, distance
 from featureflow_cli.skew.report import ConsistencyReport, FeatureSkew
@@ -222,26 +224,22 @@ def double_counts(root: Path, name: str) -> None:
     view, build = project.serving()[name]
     store = project.online
     for chunk in list(store.scan(build.entity, build.field, -(2**63))):
-        states, ends = codec.decode(view, [blob for _, blob in chunk])
+        states, ends = codec.decode(view, packed([blob for _, blob in chunk]))
         columns = tuple(
             Cells(cells.state, cells.tile, cells.key, cells.value * 2)
             if column.merge is Merge.SUM and column.key is Key.NONE
             else cells
             for column, cells in zip(view.columns, states.columns, strict=True)
         )
-        blobs = codec.encode(view, replace(states, columns=columns), ends)
-        held = store.read(build.entity, [id for id, _ in chunk], [build.field])
-        newest = states.newest_us.tolist()
-        writes = [
-            Write(
-                id,
-                was.version,
-                np.random.default_rng(place).bytes(8),
-                (blob,),
-                (at,),
-                None,
-            )
-            for place, ((id, _), was, blob, at) in enumerate(zip(chunk, held, blobs, newest, strict=True))
-        ]
-        assert all(store.write(build.entity, [build.field], writes))
+        ids = [id for id, _ in chunk]
+        held = store.read(build.entity, ids, [build.field])
+        writes = Writes(
+            ids,
+            version_words([was.version for was in held]),
+            new_versions(len(ids)),
+            (codec.encode(view, replace(states, columns=columns), ends),),
+            (states.newest_us,),
+            np.full(len(ids), FOREVER_US),
+        )
+        assert store.write(build.entity, [build.field], writes).all()
     store.close()

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from featureflow_cli.compute.codec import decode
+from featureflow_cli.compute.packed import packed
 from featureflow_cli.compute.reading import read
 from featureflow_cli.evaluate.log import accepted
 from featureflow_cli.evaluate.populations import Populations
@@ -49,7 +50,7 @@ def test_a_drained_stream_answers_as_the_reference(
         keys = sorted({event[key] for event in events if event[key] is not None})
         ids = [str(one).replace(",", "%2C").replace("ü", "%C3%BC") for one in keys]
         blobs = [held.blobs[0] for held in store.read(kept.view.entity, ids, [kept.field])]
-        states, _ = decode(kept.view, blobs)
+        states, _ = decode(kept.view, packed(blobs))
         for t_us in (newest_us + 1, newest_us + HOUR_US + 7, newest_us + DAY_US, newest_us + 3 * DAY_US):
             moments = np.full(len(keys), t_us, np.int64)
             populations = Populations(store, kept.view, kept.field, t_us)

@@ -14,6 +14,7 @@ import pyarrow as pa
 from featureflow_cli.compute import codec, state
 from featureflow_cli.compute.compiling import compile_repo
 from featureflow_cli.compute.events import from_projection
+from featureflow_cli.compute.packed import packed
 from featureflow_cli.compute.sql import projection_sql
 from featureflow_cli.compute.views import Repo, Source
 from featureflow_cli.engines.duckdb import Engine
@@ -297,7 +298,7 @@ Cells = dict[str, list[tuple[Any, ...]]]
 def online_states(store: SqliteStore, kept: Kept) -> Cells:
     """The cells of each entity's state, by id."""
     rows = [row for chunk in store.scan(kept.view.entity, kept.field, -(2**62)) for row in chunk]
-    states, _ = codec.decode(kept.view, [blob for _, blob in rows])
+    states, _ = codec.decode(kept.view, packed([blob for _, blob in rows]))
     return _cells(kept, states, [id for id, _ in rows])
 
 

@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from featureflow_cli.compute import blob_layout, blobs
-from featureflow_cli.compute.blobs import Block, NotOurs, Unpacked, pack, unpack
+from featureflow_cli.compute.blobs import Block, Unpacked, are_ours, pack, unpack
+from featureflow_cli.compute.packed import between, packed, split
 from featureflow_cli.compute.records import SPARE_BYTES
 
 Written = tuple[list[int], list[int], list[list[list[int]]], list[bytes]]
@@ -37,7 +38,7 @@ def written(draw: st.DrawFn) -> Written:
     return moments, fields, items, [draw(st.binary(max_size=20)) for _ in moments]
 
 
-def packed(
+def blobs_of(
     moments: Sequence[int], fields: Sequence[int], items: Sequence[list[list[int]]], tails: list[bytes]
 ):
     """`items[blob][block]` are the numbers of its fields, one field after the other."""
@@ -69,7 +70,9 @@ def test_any_numbers_come_back(drawn: Written, at_once: int, few: int):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(blobs, "_AT_ONCE", at_once)
         patch.setattr(blob_layout, "_FEW_NUMBERS", few)
-        found = unpack(packed(moments, fields, items, tails), fields, SEED)
+        written = blobs_of(moments, fields, items, tails)
+        assert are_ours(*written, fields, SEED)
+        found = unpack(*written, fields)
     assert found.moment.tolist() == moments
     assert items_of(found) == items
     assert found.tail.tobytes() == b"".join(tails)
@@ -87,33 +90,45 @@ def test_the_bytes_are_those_that_the_module_tells():
     second = [[], [0x010203], []]
     empty: list[list[int]] = [[], [], []]
     long = [[], [9] * 256, []]
-    found = packed([5, -1, 0, 0], fields, [first, second, empty, long], [b"ab", b"", b"", b"z"])
+    written = blobs_of([5, -1, 0, 0], fields, [first, second, empty, long], [b"ab", b"", b"", b"z"])
+    found = between(*written).to_pylist()
     assert found[0] == sealed("02 0500000000000000 0a  02 10  02 21 00  07 08  01 02 3412 0100  6162")
     assert found[1] == sealed("02 ffffffffffffffff 04  01 03  030201")
     assert found[2] == sealed("02 0000000000000000 00")
     assert found[3] == sealed("02 0000000000000000 05  00010000 01" + "09" * 256 + "7a")
-    assert items_of(unpack(found, fields, SEED)) == [first, second, empty, long]
+    assert items_of(unpack(*written, fields)) == [first, second, empty, long]
 
 
-def test_what_is_damaged_is_not_read():
+def ours(several: list[bytes], fields: list[int], seed: int = SEED) -> bool:
+    return are_ours(*split(packed(several)), fields, seed)
+
+
+def one(fields: list[int], items: list[list[int]], tail: bytes) -> bytes:
+    (blob,) = between(*blobs_of([123_456], fields, [items], [tail])).to_pylist()
+    return bytes(blob)
+
+
+def test_what_is_damaged_is_not_ours():
     fields = [2, 1]
-    (whole,) = packed([123_456], fields, [[[1, 2, 300, 4], [5]]], [b"text"])
+    whole = one(fields, [[1, 2, 300, 4], [5]], b"text")
+    assert ours([whole, whole], fields)
     damaged = [whole[:size] for size in range(len(whole))] + [whole + b"\0"]
     for place in range(len(whole)):
         for bit in (1, 128):
             damaged.append(whole[:place] + bytes([whole[place] ^ bit]) + whole[place + 1 :])
     for blob in damaged:
-        with pytest.raises(NotOurs):
-            unpack([whole, blob, whole], fields, SEED)
+        assert not ours([whole, blob, whole], fields)
 
 
-def test_another_version_is_not_read():
-    (whole,) = packed([1], [1], [[[7]]], [b""])
+def test_another_version_is_not_ours():
+    whole = one([1], [[7]], b"")
     other = bytes([blobs.VERSION + 1]) + whole[1:-4]
-    with pytest.raises(NotOurs):
-        unpack([other + zlib.crc32(other, SEED).to_bytes(4, "little")], [1], SEED)
+    assert not ours([other + zlib.crc32(other, SEED).to_bytes(4, "little")], [1])
 
 
-def test_what_was_written_as_something_else_is_not_read():
-    with pytest.raises(NotOurs):
-        unpack(packed([1], [1], [[[7]]], [b""]), [1], SEED + 1)
+def test_less_than_a_head_is_not_ours():
+    assert not ours([zlib.crc32(b"", SEED).to_bytes(4, "little")], [1])
+
+
+def test_what_was_written_as_something_else_is_not_ours():
+    assert not ours([one([1], [[7]], b"")], [1], SEED + 1)
