@@ -329,7 +329,7 @@ FAVOUR: dict[str, dict[str, int]] = {
 }
 """What a rule is for may be rare: schedules with more of it find it sooner."""
 SEEDS: dict[str, int] = {
-    "cover": 1, "overlap": 2, "confirm": 8, "version": 0, "cache": 17, "expiry": 0, "age": 53, "marker": 0,
+    "cover": 1, "overlap": 2, "confirm": 8, "version": 234, "cache": 17, "expiry": 0, "age": 53, "marker": 0,
     "shard": 10, "acks": 61, "rewind": 1, "idle": 23, "bootstrap": 5, "learn": 24, "build": 3, "sinks": 0,
     "memory": 0, "log": 0, "accepted": 69, "each": 0, "future": 0, "letters": 56, "meaning": 299,
     "trim": 17, "compare": 8, "longest": 21, "first": 38, "fate": 24, "snapshot": 17, "reset": 5880,
