@@ -64,7 +64,7 @@ def write_calls(
 
 def _arguments(prefix: bytes, fields: Sequence[str], writes: Writes, followed: Ints, now_us: int) -> Packed:
     """The arguments of each write: columns of pieces, of which those of a write are joined."""
-    ids = packed([id.encode() for id in writes.ids])
+    ids = pa.array(writes.ids, pa.large_string()).cast(pa.large_binary())
     headings = np.empty(len(writes), _HEADING)
     headings["head"] = _head(_HEAD_BYTES)
     headings["expected"], headings["version"] = writes.expected, writes.versions

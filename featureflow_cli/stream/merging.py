@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from featureflow_cli.compute import codec, state
-from featureflow_cli.compute.codes import Bools, Ints
+from featureflow_cli.compute.codes import Bools, Ints, ranked
 from featureflow_cli.compute.events import Events
 from featureflow_cli.compute.packed import Packed, none, placed
 from featureflow_cli.evaluate.keeping import Kept, expires_us, new_versions
@@ -186,24 +186,16 @@ def covered_ends(kept: Kept, ends: codec.Ends, view: Seen, spans: Spans) -> Ints
 
 def raised(ends: codec.Ends, view: Seen, spans: Spans) -> codec.Ends:
     """The headers of states that have taken in the view's events: of their partitions up to the spans' ends."""
-    partitions = np.union1d(ends.partition, np.array(list(spans), np.int64))
+    partitions, place = ranked(np.concatenate([ends.partition, view.partitions]))
     span_ends = np.array([spans[each][1] if each in spans else 0 for each in partitions.tolist()], np.int64)
-    count = len(partitions)
-    known = ends.state * count + np.searchsorted(partitions, ends.partition)
-    touched = [
-        np.flatnonzero(np.bincount(view.events.entity[view.partitions == partition], minlength=len(view.ids)))
-        * count
-        + place
-        for place, partition in enumerate(partitions.tolist())
-        if partition in spans
-    ]
-    packed = np.concatenate([known, *touched])
-    end = np.concatenate([ends.end, span_ends[packed[len(known) :] % count]])
-    order = np.argsort(packed, kind="stable")  # all of them sorted runs, which it merges
-    packed, end = packed[order], end[order]
-    starts = np.flatnonzero(np.diff(packed, prepend=-1))
-    state_, place_ = np.divmod(packed[starts], count)
-    return codec.Ends(state_, partitions[place_], np.maximum.reduceat(end, starts))
+    owner = np.concatenate([ends.state, view.events.entity])
+    entries, entry = ranked(owner * len(partitions) + place)  # each (state, partition) once, in order
+    state_, place_ = np.divmod(entries, len(partitions))
+    known, touched = np.split(entry, [len(ends.state)])
+    end = np.zeros(len(entries), np.int64)
+    end[known] = ends.end
+    end[touched] = np.maximum(end[touched], span_ends[place_[touched]])
+    return codec.Ends(state_, partitions[place_], end)
 
 
 def _take_ends(ends: codec.Ends, chosen: Ints, count: int) -> codec.Ends:
