@@ -34,6 +34,8 @@ class RawBatch:
         if isinstance(self.recorded_at_us, int):
             return self.recorded_at_us
         every = self.offsets
+        if len(offsets) == len(every) and not self.letters.num_rows:
+            return self.recorded_at_us
         if self.letters.num_rows:
             every = np.union1d(every, self.letters.column("offset").to_numpy())
         return self.recorded_at_us[np.searchsorted(every, offsets)]

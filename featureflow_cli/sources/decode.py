@@ -4,16 +4,17 @@ Nothing is lost: every event of the batch is either in the rows or in the letter
 input).
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import Any
+from itertools import chain, pairwise
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from featureflow_cli.compute.views import Source
-from featureflow_cli.sources import json_messages, letters
+from featureflow_cli.sources import json_messages, json_structs, letters
 from featureflow_cli.sources.arrays import Bools, Ints
 from featureflow_cli.sources.batches import Decoded, RawBatch
 from featureflow_cli.sources.fitting import fit
@@ -22,6 +23,8 @@ from featureflow_cli.sources.literals import ISO8601
 from featureflow_cli.sources.parallel import each
 from featureflow_cli.sources.payloads import as_text, payloads
 from featureflow_cli.spec.types import arrow_type
+
+NOTHING = np.empty(0, np.int64)
 
 
 def decode(batch: RawBatch, source: Source) -> Decoded:
@@ -37,12 +40,50 @@ def decode(batch: RawBatch, source: Source) -> Decoded:
     return Decoded(decoded.rows, letters.join([batch.letters, decoded.letters]))
 
 
+def decode_all(batches: Sequence[RawBatch], source: Source) -> list[Decoded]:
+    """What `decode` says of each. Messages are read as if all were of one batch: every reading has its price."""
+    fresh = [batch for batch in batches if batch.decoding is None]
+    if all(isinstance(batch.content, list) for batch in fresh):
+        made = iter(_decode_side_by_side(fresh, source))
+    else:
+        made = iter(each(partial(decode, source=source), fresh))
+    return [next(made) if batch.decoding is None else batch.decoding() for batch in batches]
+
+
+def _decode_side_by_side(batches: Sequence[RawBatch], source: Source) -> list[Decoded]:
+    """Lists of messages: their places side by side stand for the offsets, until each batch gets what is its own."""
+    messages = list(chain.from_iterable(batch.content for batch in batches))
+    offsets = np.concatenate([NOTHING, *(batch.offsets for batch in batches)])
+    bounds = np.cumsum([0, *(len(batch.content) for batch in batches)])
+    whole = decode_json(messages, np.arange(len(messages)), source)
+    rows, rows_of = _cut(whole.rows, "_offset", offsets, bounds)
+    refused, refused_of = _cut(whole.letters, "offset", offsets, bounds)
+    return [
+        Decoded(rows[start:stop], letters.join([batch.letters, refused[first:last]]))
+        for batch, (start, stop), (first, last) in zip(batches, rows_of, refused_of, strict=True)
+    ]
+
+
+def _cut(table: Any, name: str, offsets: Ints, bounds: Ints) -> tuple[Any, list[tuple[int, int]]]:
+    """The table with offsets in place of places in its column `name`, and where each batch's rows are in it."""
+    places = table.column(name).to_numpy()
+    column = table.schema.get_field_index(name)
+    cuts = np.searchsorted(places, bounds).tolist()
+    return table.set_column(column, table.schema.field(column), pa.array(offsets[places])), list(
+        pairwise(cuts)
+    )
+
+
 def decode_json(messages: Sequence[bytes], offsets: Ints, source: Source) -> Decoded:
-    """JSON objects, one a message; the payload of a letter is the message as it came."""
-    parts, broken = json_messages.read(messages, source)
+    """JSON objects, one a message; the payload of a letter is the message as it came.
+
+    Messages of a topic are read as structs. A file's are not: whoever reads it leaves all cores to Arrow.
+    """
+    reader = json_messages if source.kafka is None else json_structs
+    parts, broken = reader.read(messages, source)
     decoded = each(
         lambda part: _decode_columns(
-            part.columns, offsets[part.rows], source, partial(_messages_at, messages, part.rows)
+            part.columns, offsets[part.rows], source, _Messages(messages, part.rows, source)
         ),
         parts,
     )
@@ -65,7 +106,7 @@ def decode_table(table: Any, offsets: Ints, source: Source) -> Decoded:
     replayed.
     """
     columns = {name: _at_path(table, path) for name, path in source.paths.items()}
-    return _decode_columns(columns, offsets, source, partial(payloads, columns, source))
+    return _decode_columns(columns, offsets, source, _Rows(columns, source))
 
 
 def schema_of(source: Source) -> Any:
@@ -74,9 +115,39 @@ def schema_of(source: Source) -> Any:
     return pa.schema([*columns, pa.field("_offset", pa.int64())])
 
 
-def _decode_columns(
-    columns: Mapping[str, Any], offsets: Ints, source: Source, payloads_of: Callable[[Ints], list[bytes]]
-) -> Decoded:
+class _Origin(Protocol):
+    """What came: for letters, which say it as it stood there, however it was read."""
+
+    def payloads(self, rows: Ints) -> list[bytes]: ...
+
+    def text(self, row: int, name: str) -> str:
+        """The value of a column."""
+
+
+class _Messages(NamedTuple):
+    every: Sequence[bytes]
+    rows: Ints
+    source: Source
+
+    def payloads(self, rows: Ints) -> list[bytes]:
+        return [self.every[row] for row in self.rows[rows]]
+
+    def text(self, row: int, name: str) -> str:
+        return json_messages.text_at(self.every[self.rows[row]], self.source.paths[name])
+
+
+class _Rows(NamedTuple):
+    columns: Mapping[str, Any]
+    source: Source
+
+    def payloads(self, rows: Ints) -> list[bytes]:
+        return payloads(self.columns, self.source, rows)
+
+    def text(self, row: int, name: str) -> str:
+        return as_text(self.columns[name][row])
+
+
+def _decode_columns(columns: Mapping[str, Any], offsets: Ints, source: Source, origin: _Origin) -> Decoded:
     """Rows that fit, and a letter for each that does not, about its first column that is wrong."""
     fitted: list[Any] = []
     names = list(source.columns)
@@ -95,27 +166,23 @@ def _decode_columns(
         return Decoded(rows, letters.BATCH_SCHEMA.empty_table())
     at = np.flatnonzero(bad)
     refused = [
-        _refusal(columns, source, int(row), names[first[row]], bool(wrong_type[row] < len(names)))
+        _refusal(origin, source, int(row), names[first[row]], bool(wrong_type[row] < len(names)))
         for row in at
     ]
     found = [
         Letter(int(offsets[row]), reason, detail, payload)
-        for row, (reason, detail), payload in zip(at, refused, payloads_of(at), strict=True)
+        for row, (reason, detail), payload in zip(at, refused, origin.payloads(at), strict=True)
     ]
     return Decoded(rows.filter(pa.array(~bad)), letters.to_table(found))
 
 
-def _refusal(
-    columns: Mapping[str, Any], source: Source, row: int, name: str, misfit: bool
-) -> tuple[Reason, str]:
+def _refusal(origin: _Origin, source: Source, row: int, name: str, misfit: bool) -> tuple[Reason, str]:
     if not misfit:
         return Reason.NULL, f"column '{name}' is null"
-    text = shown(as_text(columns[name][row]))
-    return Reason.WRONG_TYPE, f"column '{name}': {text} is not {source.columns[name]}"
-
-
-def _messages_at(messages: Sequence[bytes], rows: Ints, within: Ints) -> list[bytes]:
-    return [messages[row] for row in rows[within]]
+    return (
+        Reason.WRONG_TYPE,
+        f"column '{name}': {shown(origin.text(row, name))} is not {source.columns[name]}",
+    )
 
 
 def _at_path(table: Any, path: tuple[str, ...]) -> Any:

@@ -69,7 +69,7 @@ def read(messages: Sequence[bytes], source: Source) -> tuple[list[Part], list[Br
     """Every message is in one of the parts or broken; a missing field is null, undeclared ones are ignored."""
     usual = tuple(usual_kind(kind, source.formats.get(name)) for name, kind in source.columns.items())
     sizes = np.fromiter(map(len, messages), np.int64, len(messages))
-    spans = _blocks(sizes)
+    spans = block_spans(sizes)
 
     def block(span: tuple[int, int], likely: Kinds) -> Block:
         return _read_span(messages, sizes, span, (likely, usual), source)
@@ -77,6 +77,11 @@ def read(messages: Sequence[bytes], source: Source) -> tuple[list[Part], list[Br
     first = [block(span, usual) for span in spans[:1]]  # it tells what kinds the others are likely to be of
     blocks = first + each(lambda span: block(span, first[0].likely), spans[1:])
     return [part for one in blocks for part in one.parts], [row for one in blocks for row in one.broken]
+
+
+def text_at(message: bytes, path: Sequence[str]) -> str:
+    """The value at a path of a message that was read, as it stands there."""
+    return _written(_at(read_json(message.decode()), path))
 
 
 def _read_span(
@@ -110,7 +115,7 @@ def _read_span(
     return Block(parts, broken, likely)
 
 
-def _blocks(sizes: Rows) -> list[tuple[int, int]]:
+def block_spans(sizes: Rows) -> list[tuple[int, int]]:
     """Spans of at most BLOCK_MESSAGES and about BLOCK_BYTES."""
     bounds = [*range(0, len(sizes), BLOCK_MESSAGES), len(sizes)]
     spans: list[tuple[int, int]] = []
@@ -130,7 +135,7 @@ def _read_block(
     one object only together with its neighbours, or more than one, is then never taken for as many messages
     as there are.
     """
-    schema = _schema(kinds, source)
+    schema = schema_of(kinds, source)
     if schema is None:
         return [], rows, []
     block = _wrapped(messages, rows)
@@ -183,7 +188,7 @@ def _innermost(kind: Any) -> Any:
     return _innermost(kind.value_type) if pa.types.is_list(kind) else kind
 
 
-def _schema(kinds: Kinds, source: Source) -> Any:
+def schema_of(kinds: Kinds, source: Source) -> Any:
     """The nested schema of the columns' paths; None where two of them cannot be read at once."""
     tree: dict[str, Any] = {}
     for path, kind in zip(source.paths.values(), kinds, strict=True):

@@ -40,6 +40,9 @@ class Ids:
     def __len__(self) -> int:
         return len(self.hashes)
 
+    def __getitem__(self, rows: slice) -> "Ids":
+        return Ids(self.values[rows], self.hashes[rows])
+
     def take(self, rows: Ints) -> "Ids":
         return Ids(self.values.take(pa.array(rows)), self.hashes[rows])
 

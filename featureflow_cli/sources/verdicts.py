@@ -9,6 +9,7 @@ is remembered, for a timestamp within `dedupe_within` of the newest that was acc
 is accepted, its id remembered, and its timestamp may be the newest.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,6 +25,7 @@ from featureflow_cli.times import format_duration, format_timestamp
 
 NOTHING_YET_US = NEVER_US
 """The newest timestamp of a partition that has accepted nothing."""
+NO_MOMENTS = np.empty(0, np.int64)
 
 
 class Memory:
@@ -85,19 +87,47 @@ def judge(rows: Any, recorded_at_us: int | Ints, memory: Memory, source: Source)
 
     `recorded_at_us` is the time that the source recorded, of each row or of all.
     """
+    (verdict,) = judge_each(rows, recorded_at_us, [(memory, rows.num_rows)], source)
+    return verdict
+
+
+def judge_each(
+    rows: Any, recorded_at_us: int | Ints, parts: Sequence[tuple[Memory, int]], source: Source
+) -> list[Verdict]:
+    """The same for rows of several partitions, one after another: the memory of each, and how many rows it has."""
     moments = _moments(rows.column(source.timestamp_field))
-    accepted: Bools = moments <= np.asarray(recorded_at_us, np.int64) + source.allowed_future_us
-    letters = _of_the_future(rows, np.flatnonzero(~accepted), recorded_at_us, source)
-    if source.event_id is None:
-        return Verdict(accepted, letters, 0, NO_IDS, np.empty(0, np.int64))
-    at = np.flatnonzero(accepted)
-    ids = ids_of(rows.column(source.event_id).take(pa.array(at)), source.columns[source.event_id])
+    recorded = np.broadcast_to(np.asarray(recorded_at_us, np.int64), moments.shape)
+    punctual: Bools = moments <= recorded + source.allowed_future_us
+    ids = (
+        NO_IDS
+        if source.event_id is None
+        else ids_of(rows.column(source.event_id), source.columns[source.event_id])
+    )
+    verdicts, start = [], 0
+    for memory, count in parts:
+        here = slice(start, start + count)
+        start += count
+        late = np.flatnonzero(~punctual[here])
+        letters = _of_the_future(rows[here], late, recorded[here], source)
+        if source.event_id is None:
+            verdicts.append(Verdict(punctual[here], letters, 0, NO_IDS, NO_MOMENTS))
+        else:
+            verdicts.append(_judge(ids[here], moments[here], punctual[here], letters, memory, source))
+    return verdicts
+
+
+def _judge(ids: Ids, moments: Ints, punctual: Bools, letters: Any, memory: Memory, source: Source) -> Verdict:
+    """Which of one partition's events come again, of those that are not of the future."""
+    accepted = punctual.copy()
+    at = np.flatnonzero(punctual)
+    if len(at) < len(ids):
+        ids, moments = ids.take(at), moments[at]
     doubtful = _may_come_again(ids.hashes, memory.accepted)
     if doubtful.any():
-        kept = _judge_in_turn(ids, moments[at], doubtful, memory, source.dedupe_within_us)
+        kept = _judge_in_turn(ids, moments, doubtful, memory, source.dedupe_within_us)
         accepted[at[~kept]] = False
-        ids = ids.take(np.flatnonzero(kept))
-    return Verdict(accepted, letters, int(at.size - len(ids)), ids, moments[accepted])
+        ids, moments = ids.take(np.flatnonzero(kept)), moments[kept]
+    return Verdict(accepted, letters, int(at.size - len(ids)), ids, moments)
 
 
 def _may_come_again(hashes: Hashes, accepted: Remembered) -> Bools:

@@ -12,10 +12,9 @@ from featureflow_cli.compute.codes import Ints
 from featureflow_cli.compute.views import Source
 from featureflow_cli.offline.snapshots import Snapshot, Spans
 from featureflow_cli.sources import letters
-from featureflow_cli.sources.batches import RawBatch
-from featureflow_cli.sources.decode import decode
-from featureflow_cli.sources.parallel import each
-from featureflow_cli.sources.verdicts import Memory, judge
+from featureflow_cli.sources.batches import Decoded, RawBatch
+from featureflow_cli.sources.decode import decode_all
+from featureflow_cli.sources.verdicts import Memory, judge_each
 from featureflow_cli.stream.outside import Log
 from featureflow_cli.stream.progress import LATE_US
 
@@ -86,36 +85,43 @@ def decided(
     """
     import pyarrow as pa
 
-    accepted, refused, duplicates = [], [letters.SCHEMA.empty_table()], 0
-    several = [(partition, some) for partition, batches in raw.items() for some in batches]
-    for (partition, some), decoded in zip(
-        several, each(lambda one: decode(one[1], source), several), strict=True
-    ):
-        memory = memories[partition]
-        verdict = judge(decoded.rows, some.recorded_of(decoded.offsets), memory, source)
-        memory.remember(verdict)
-        duplicates += verdict.duplicates
-        rows = decoded.rows
-        if not verdict.accepted.all():
-            rows = rows.filter(pa.array(verdict.accepted))
-        accepted.append(_positioned(rows, partition, some.recorded_of(_offsets(rows, "_offset"))))
-        refused += [
-            letters.address(
-                part,
-                source=source.name,
-                partition=partition,
-                recorded_at_us=some.recorded_of(_offsets(part, "offset")),
-                lettered_at_us=now_us,
-            )
-            for part in (decoded.letters, verdict.letters)
-            if part.num_rows
-        ]
-    table = pa.concat_tables(accepted)
+    several = [(partition, batch) for partition, batches in raw.items() for batch in batches]
+    decoded = decode_all([batch for _, batch in several], source)
+    rows, recorded_us = _side_by_side(several, decoded)
+    counts = Counter[int]()
+    refused = []
+    for (partition, batch), one in zip(several, decoded, strict=True):
+        counts[partition] += one.rows.num_rows
+        if one.letters.num_rows:
+            refused.append((partition, one.letters, batch.recorded_of(_offsets(one.letters, "offset"))))
+    verdicts = judge_each(rows, recorded_us, [(memories[each], counts[each]) for each in raw], source)
+    start = 0
+    for partition, verdict in zip(raw, verdicts, strict=True):
+        memories[partition].remember(verdict)
+        mine = slice(start, start + counts[partition])
+        start = mine.stop
+        if verdict.letters.num_rows:
+            at = np.searchsorted(_offsets(rows[mine], "_offset"), _offsets(verdict.letters, "offset"))
+            refused.append((partition, verdict.letters, recorded_us[mine][at]))
+    accepted = np.concatenate([verdict.accepted for verdict in verdicts])
+    table = rows if accepted.all() else rows.filter(pa.array(accepted))
+    addressed = [
+        letters.address(
+            part, source=source.name, partition=partition, recorded_at_us=recorded, lettered_at_us=now_us
+        )
+        for partition, part, recorded in refused
+    ]
     event_us = _event_us(table, source)
-    late = 0 if newest_us is None else int((event_us < newest_us - LATE_US).sum())
-    before_until = 0 if source.until_us is None else int((event_us < source.until_us).sum())
     return Batch(
-        spans, table, event_us, False, duplicates, late, before_until, newest_us, pa.concat_tables(refused)
+        spans,
+        table,
+        event_us,
+        is_replay=False,
+        duplicates=sum(verdict.duplicates for verdict in verdicts),
+        late=0 if newest_us is None else int((event_us < newest_us - LATE_US).sum()),
+        before_until=0 if source.until_us is None else int((event_us < source.until_us).sum()),
+        before_us=newest_us,
+        letters=pa.concat_tables([letters.SCHEMA.empty_table(), *addressed]),
     )
 
 
@@ -127,17 +133,25 @@ def replayed(rows: "pa.RecordBatch | pa.Table", spans: Spans, source: Source) ->
     return Batch(spans, table, _event_us(table, source), True)
 
 
-def _positioned(rows: "pa.Table", partition: int, recorded_us: int | Ints) -> "pa.Table":
-    """The rows with their partition and the time that their source recorded, as the log keeps them."""
+def _side_by_side(
+    several: Sequence[tuple[int, RawBatch]], decoded: Sequence[Decoded]
+) -> tuple["pa.Table", Ints]:
+    """All rows as the log keeps them, one chunk a column; and the times that their sources recorded."""
     import pyarrow as pa
 
-    count = rows.num_rows
-    recorded = pa.array(np.broadcast_to(np.asarray(recorded_us, np.int64), (count,)), pa.int64())
-    partitions = pa.array(np.full(count, partition, np.int32))
-    place = rows.schema.get_field_index("_offset")
-    return rows.add_column(place, "_partition", partitions).append_column(
-        "_ingested_at", recorded.cast(letters.MOMENT)
+    rows = pa.concat_tables([one.rows for one in decoded]).combine_chunks()
+    counts = [one.rows.num_rows for one in decoded]
+    partitions = np.repeat(np.array([partition for partition, _ in several], np.int32), counts)
+    recorded_us = np.concatenate(
+        [
+            np.broadcast_to(np.asarray(batch.recorded_of(one.offsets), np.int64), count)
+            for (_, batch), one, count in zip(several, decoded, counts, strict=True)
+        ]
     )
+    place = rows.schema.get_field_index("_offset")
+    ingested = pa.array(recorded_us).cast(letters.MOMENT)
+    rows = rows.add_column(place, "_partition", pa.array(partitions)).append_column("_ingested_at", ingested)
+    return rows, recorded_us
 
 
 def _offsets(rows: "pa.Table", name: str) -> Ints:

@@ -1,18 +1,20 @@
 """A batch as it comes from an intake: piece by piece, so that what has come is decoded while more is read."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from functools import partial
+from functools import cache, partial
+from itertools import count
 
 from featureflow_cli.compute.views import Source
-from featureflow_cli.sources.batches import RawBatch
-from featureflow_cli.sources.decode import decode
+from featureflow_cli.sources.batches import Decoded, RawBatch
+from featureflow_cli.sources.decode import decode_all
 from featureflow_cli.sources.parallel import begun
 from featureflow_cli.stream.outside import Intake
 
 PIECES = 4
-FEWEST = 10_000
-"""A batch is read in so many pieces, none of fewer events: each costs a little."""
+FEWEST = 25_000
+"""A batch is read in so many pieces, none of fewer events: two threads that share Python's lock cost more than one does
+(of 19,000 events in two pieces, 0.7 us each)."""
 
 
 def read(
@@ -29,16 +31,25 @@ def read(
     while True:
         piece = intake.read(at, min(at_once, left), wait_s)
         left -= at_once
-        count = sum(len(batch.offsets) for batches in piece.values() for batch in batches)
-        is_last = left <= 0 or count < at_once
-        for partition, batches in piece.items():
-            found.setdefault(partition, []).extend(
-                batches if is_last else (_begun(batch, source) for batch in batches)
-            )
+        came = sum(len(batch.offsets) for batches in piece.values() for batch in batches)
+        is_last = left <= 0 or came < at_once
+        for partition, batches in (piece if is_last else _begun(piece, source)).items():
+            found.setdefault(partition, []).extend(batches)
             at[partition] = batches[-1].end
         if is_last:
             return found
 
 
-def _begun(batch: RawBatch, source: Source) -> RawBatch:
-    return replace(batch, decoding=begun(partial(decode, source=source), batch))
+def _begun(piece: Mapping[int, list[RawBatch]], source: Source) -> Mapping[int, list[RawBatch]]:
+    """The piece, all of which is being decoded; each of its batches knows where it will stand."""
+    every = [batch for batches in piece.values() for batch in batches]
+    decoded = cache(begun(partial(decode_all, source=source), every))
+    places = count()
+    return {
+        partition: [replace(batch, decoding=partial(_of, decoded, next(places))) for batch in batches]
+        for partition, batches in piece.items()
+    }
+
+
+def _of(decoded: Callable[[], Sequence[Decoded]], place: int) -> Decoded:
+    return decoded()[place]

@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import Callable
 
+import msgspec
 import orjson
 import pyarrow as pa
 import pyarrow.json
@@ -20,8 +21,8 @@ from confluent_kafka import Consumer, Message, TopicPartition
 
 from featureflow_cli.evaluate.project import open_project
 from featureflow_cli.sources.kafka import consumer_config
+from featureflow_cli.stream.outside import NEWS_S
 from featureflow_cli.stream.reading import PIECES
-from featureflow_cli.stream.topic_intake import POLL_S
 from featureflow_cli.stream.worker import BATCH_ROWS
 from featureflow_cli.times import system_clock
 
@@ -40,12 +41,8 @@ def by_arrow(values: list[bytes]) -> None:
     pyarrow.json.read_json(pa.BufferReader(b"\n".join(values)))
 
 
-def msgspec_decode() -> Decode | None:
-    """Each message a checked struct of the fields that the features need; None where msgspec is not installed."""
-    try:
-        import msgspec
-    except ImportError:
-        return None
+def msgspec_decode() -> Decode:
+    """Each message a checked struct of the fields that the features need, as the stream reads them."""
     fields = [("event_id", str), ("user_id", int), ("event_type", str), ("timestamp", str)]
     optional = [("item_id", int | None, None), ("session_id", str | None, None)]
     details = [
@@ -65,8 +62,7 @@ def msgspec_decode() -> Decode | None:
 
 
 def decoders() -> dict[str, Decode]:
-    found = {"orjson": by_orjson, "pyarrow": by_arrow, "msgspec": msgspec_decode()}
-    return {name: decode for name, decode in found.items() if decode is not None}
+    return {"orjson": by_orjson, "pyarrow": by_arrow, "msgspec": msgspec_decode()}
 
 
 def fastest(values: list[bytes]) -> str:
@@ -96,7 +92,7 @@ def main() -> None:
     wall, cpu = time.perf_counter(), time.process_time()
     consumer.assign([TopicPartition(topic, each, 0) for each in partitions])
     while count < left:
-        messages = consumer.consume(BATCH_ROWS // PIECES, POLL_S)
+        messages = consumer.consume(BATCH_ROWS // PIECES, NEWS_S)
         decode(list(map(Message.value, messages)))
         count += len(messages)
     print(json.dumps({

@@ -1,6 +1,7 @@
 """Sources and rows that the tests of this room share."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -10,8 +11,11 @@ from featureflow_cli.compute.views import Source
 from featureflow_cli.sources.batches import Decoded
 from featureflow_cli.sources.decode import decode_json
 from featureflow_cli.sources.letters import Letter, Reason
+from featureflow_cli.spec.models import KafkaStream
 from featureflow_cli.spec.types import TIMESTAMP, parse_type
 from featureflow_cli.times import HOUR_US, MINUTE_US
+
+TOPIC = KafkaStream(topic="events", bootstrap_servers="nowhere:9092")
 
 
 def make_source(columns: Mapping[str, str], **changes: Any) -> Source:
@@ -39,8 +43,20 @@ def make_source(columns: Mapping[str, str], **changes: Any) -> Source:
 
 
 def from_json(source: Source, *messages: bytes | str, first: int = 0) -> Decoded:
+    """As the messages of a topic are decoded, and the lines of a file: alike, to the last bit."""
     encoded = [message.encode() if isinstance(message, str) else message for message in messages]
-    return decode_json(encoded, np.arange(first, first + len(encoded)), source)
+    offsets = np.arange(first, first + len(encoded))
+    of_file = decode_json(encoded, offsets, replace(source, kafka=None))
+    of_topic = decode_json(encoded, offsets, replace(source, kafka=TOPIC))
+    assert of_topic.letters.equals(of_file.letters)
+    assert of_topic.rows.equals(of_file.rows)
+    assert bits(of_topic.rows) == bits(of_file.rows)
+    return of_topic
+
+
+def bits(rows: Any) -> list[str]:
+    """The doubles of a table by their signs, too: Arrow takes zeros for equal."""
+    return [repr(column.to_pylist()) for column in rows.columns if pa.types.is_floating(column.type)]
 
 
 def values(decoded: Decoded, column: str) -> list[Any]:
