@@ -106,11 +106,11 @@ def pack(
 
 def are_ours(bounds: Ints, octets: Octets, fields: Sequence[int], seed: int) -> bool:
     """Whether `pack` made each of the blobs between a bound and the next, with so many fields a block and that seed."""
-    if len(bounds) < 2:
-        return True
-    if (_checksums(octets, bounds, 0, seed) != _INTACT).any() or np.diff(bounds).min() < _head_bytes(fields):
-        return False
-    return bool((octets[bounds[:-1]] == VERSION).all())
+    whole, head_bytes, crc32 = octets.tobytes(), _head_bytes(fields), zlib.crc32
+    return all(
+        end - start >= head_bytes and whole[start] == VERSION and crc32(whole[start:end], seed) == _INTACT
+        for start, end in pairwise(bounds.tolist())
+    )
 
 
 def unpack(bounds: Ints, octets: Octets, fields: Sequence[int]) -> Unpacked:
@@ -177,7 +177,7 @@ def _pack(
     if len(tail) > SPARE_BYTES:
         move(tail, before(tail_sizes), buffer, behind, tail_sizes)
     scatter(buffer, bounds[:-1], head.view(f"V{head.shape[1]}")[:, 0])
-    scatter(buffer, bounds[1:] - _CRC_BYTES, _checksums(buffer, bounds, _CRC_BYTES, seed).astype("<u4"))
+    scatter(buffer, bounds[1:] - _CRC_BYTES, _checksums(buffer, bounds, seed))
     return bounds, buffer[:-SPARE_BYTES]
 
 
@@ -228,8 +228,7 @@ def _head_bytes(fields: Sequence[int]) -> int:
     return _FILLED + (1 + len(fields) + 7) // 8
 
 
-def _checksums(octets: Octets, bounds: Ints, left_out: int, seed: int) -> npt.NDArray[np.uint32]:
-    """The CRC-32 of each blob, but for so many bytes at its end."""
+def _checksums(octets: Octets, bounds: Ints, seed: int) -> npt.NDArray[np.uint32]:
+    """The CRC-32 of each blob, but for the place of its own."""
     whole, cuts, crc32 = octets.tobytes(), bounds.tolist(), zlib.crc32
-    crcs = [crc32(whole[start : end - left_out], seed) for start, end in pairwise(cuts)]
-    return np.array(crcs, np.uint32)
+    return np.array([crc32(whole[start : end - _CRC_BYTES], seed) for start, end in pairwise(cuts)], "<u4")

@@ -89,12 +89,13 @@ def decode(view: View, blobs: Packed, *, is_intact: bool = False) -> tuple[State
 
     CorruptBlob where one is not as `encode` made it for such a view; `is_intact`: that was looked at before.
     """
-    if not is_intact:
-        check(view, blobs)
     places = np.flatnonzero(known_of(blobs))
-    stored, _ = _layout(view)
-    has_texts = _has_texts(stored)
-    found = unpack(*split(_there(blobs)), _fields(stored))
+    bounds, octets = split(_there(blobs))
+    stored, seed = _layout(view)
+    fields, has_texts = _fields(stored), _has_texts(stored)
+    if not is_intact and not are_ours(bounds, octets, fields, seed):
+        raise _corrupt(view)
+    found = unpack(bounds, octets, fields)
     header, *blocks = found.blocks
     gap, end = (
         widened(frame, words, found.moment, 1) for frame, words in zip(_ENDS, header.fields, strict=True)

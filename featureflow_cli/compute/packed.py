@@ -4,6 +4,7 @@ The array is of `large_binary` (offsets of 64 bits: states of any size fit); nul
 """
 
 from collections.abc import Sequence
+from itertools import accumulate
 from typing import Any
 
 import numpy as np
@@ -19,10 +20,10 @@ Packed = Any
 
 def packed(values: Sequence[bytes | None]) -> Packed:
     """Those byte strings, in order."""
-    sizes = np.fromiter((0 if value is None else len(value) for value in values), np.int64, len(values))
-    known = np.fromiter((value is not None for value in values), np.bool_, len(values))
-    octets = b"".join(value for value in values if value is not None)
-    return between(_bounds(sizes), np.frombuffer(octets, np.uint8), known)
+    there = [value or b"" for value in values]
+    known = np.array([value is not None for value in values]) if None in values else None
+    bounds = np.array(list(accumulate(map(len, there), initial=0)), np.int64)
+    return between(bounds, np.frombuffer(b"".join(there), np.uint8), known)
 
 
 def none(count: int) -> Packed:
