@@ -10,9 +10,10 @@ import time
 from collections import Counter
 from contextlib import nullcontext
 
+from tests.simulation.bank import schedule_for
 from tests.simulation.playing import play, shrunk, simulated
 from tests.simulation.promises import Promises
-from tests.simulation.rules import RULES, schedule_for, without
+from tests.simulation.rules import RULES, without
 
 
 def main() -> int:

@@ -17,11 +17,12 @@ if TYPE_CHECKING:
     from tests.simulation.world import World
 
 Position = tuple[int, int]
+LAWS = ("header", "letters", "liveness", "log", "online")
 NEVER_US = -(2**62)
 
 
 class Broken(Exception):
-    """A law does not hold."""
+    """A law does not hold: its message begins with which of LAWS."""
 
 
 def fates(records: list[list[Record]]) -> dict[Position, str]:

@@ -28,7 +28,6 @@ from featureflow_cli.stream.worker import Worker
 from featureflow_cli.stream.writing import Writing
 from tests.simulation.definitions import RUNG_US, TTL_US
 from tests.simulation.promises import Promises
-from tests.simulation.schedules import LENGTHS, LONG, Schedule, schedule
 
 IMPOSSIBLE = {
     "prior": "one thread writes, a batch at a time: its states until all are acknowledged, then its marker, and only"
@@ -257,9 +256,9 @@ def _future() -> Any:
 
 
 def _letters() -> Any:
-    def commit(original: Any, outside: Any, batches: Any, base: Any) -> Any:
+    def commit(original: Any, outside: Any, *rest: Any) -> Any:
         held: list[Any] = []
-        done = original(replace(outside, letters=SimpleNamespace(append=held.append)), batches, base)
+        done = original(replace(outside, letters=SimpleNamespace(append=held.append)), *rest)
         for each in held:
             outside.letters.append(each)
         return done
@@ -304,45 +303,6 @@ _PATCHES: dict[str, Callable[[], Any]] = {
 }  # fmt: skip
 PROMISED = tuple(field.name for field in fields(Promises))
 RULES = (*_PATCHES, *PROMISED)
-FAVOUR: dict[str, dict[str, int]] = {
-    **{rule: {"move": 14, "beat": 4, "lose": 0, "apply": 0} for rule in ("continue", "snapshot", "trim")},
-    "reset": {"move": 20, "trim": 30, "beat": 2, "put": 40, "lose": 0, "apply": 0},
-    "build": {"apply": 14},
-    "meaning": {
-        "apply": 8,
-        "move": 16,
-        "put": 40,
-        "beat": 12,
-        "lose": 0,
-        "tick": 0,
-        "kill": 0,
-        "cut": 0,
-        "grow": 0,
-    },
-    "longest": {"apply": 14, "lose": 14, "put": 30},
-    **{rule: {"lose": 12, "cut": 6} for rule in ("idle", "acks", "first")},
-    **{
-        rule: {"tick": 14, "put": 40, "apply": 0, "lose": 0, "kill": 0, "move": 0}
-        for rule in ("version", "age")
-    },
-    "letters": {"kill": 12},
-}
-"""What a rule is for may be rare: schedules with more of it find it sooner."""
-SEEDS: dict[str, int] = {
-    "cover": 1, "overlap": 2, "confirm": 8, "version": 234, "cache": 17, "expiry": 0, "age": 53, "marker": 0,
-    "shard": 10, "acks": 61, "rewind": 1, "idle": 23, "bootstrap": 5, "learn": 24, "build": 3, "sinks": 0,
-    "memory": 0, "log": 0, "accepted": 69, "each": 0, "future": 0, "letters": 56, "meaning": 299,
-    "trim": 17, "compare": 8, "longest": 21, "first": 38, "fate": 24, "snapshot": 17, "reset": 5880,
-    "continue": 53,
-}  # fmt: skip
-"""For each rule a seed whose schedule breaks a law without it; `python -m tests.simulation --off RULE` finds one."""
-
-
-def schedule_for(rule: str | None, seed: int) -> Schedule:
-    """The schedule of that seed, with more of what the rule is for."""
-    if rule is None:
-        return schedule(seed)
-    return schedule(seed, LONG if rule == "meaning" else LENGTHS, FAVOUR.get(rule, {}))
 
 
 @contextmanager

@@ -4,7 +4,7 @@ A token is (kind, arguments…): a stretch of one process's steps, or something 
 replays from its seed, and shrinks by leaving tokens out.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from random import Random
 from types import MappingProxyType
@@ -35,6 +35,8 @@ class Schedule:
     tokens: tuple[Token, ...]
 
 
+Scene = Callable[[Random, Settings], tuple[Token, ...]]
+"""What a schedule may end with: a few tokens in an order that chance alone rarely comes to."""
 OFTEN = {"kill": 2, "move": 4, "lose": 3, "cut": 1, "grow": 1, "trim": 2, "forget": 2, "apply": 3}
 """Of these a schedule has a random half: most failures need few kinds of faults, but those often ("swarm")."""
 ALWAYS = {"put": 20, "beat": 6, "arrive": 3, "tick": 6}
@@ -43,9 +45,14 @@ LONG = (80, 160, 320)
 
 
 def schedule(
-    seed: int, lengths: tuple[int, ...] = LENGTHS, favour: Mapping[str, int] = MappingProxyType({})
+    seed: int,
+    lengths: tuple[int, ...] = LENGTHS,
+    favour: Mapping[str, int] = MappingProxyType({}),
+    scene: Scene | None = None,
 ) -> Schedule:
-    """`favour`: weights of kinds of tokens that this schedule has in any case, for who looks for something certain."""
+    """`favour`: weights of kinds of tokens that this schedule has in any case, for who looks for something certain;
+    `scene` is played after them.
+    """
     chance = Random(seed)
     settings = Settings(
         partitions=chance.choice([1, 2, 2, 3]),
@@ -69,7 +76,31 @@ def schedule(
         steps = chance.choice([1, 2, 4, 8, 16, 32])
         how = chance.randrange(1, len(How)) if chance.random() < trouble else 0
         tokens.append(("run", (actor, steps, how)))
+    if scene is not None:
+        tokens += scene(chance, settings)
     return Schedule(seed, settings, tuple(tokens))
+
+
+def two_meanings(chance: Random, settings: Settings) -> tuple[Token, ...]:
+    """One process decides an event that a change of the meaning is about; another, which has learned of that, decides
+    it too and writes it online, and then the first one hears that the partition is no longer its own, and commits.
+    """
+    partition = chance.randrange(settings.partitions)
+    first = chance.randrange(settings.processes)
+    other = (first + 1) % settings.processes
+    lacks = chance.choice([2, 3])
+    return (
+        ("move", (partition, first, 0)),
+        ("beat", (first, 0, 0)),
+        ("put", (partition, chance.randrange(2), 0, False, lacks, 0)),
+        ("run", (first, chance.choice([16, 32]), 0)),
+        ("apply", (chance.randrange(2), 0, 0)),
+        ("move", (partition, other, 0)),
+        ("kill", (other, 0, 0)),  # who starts anew has learned
+        ("run", (other, chance.choice([32, 64, 96]), 0)),
+        ("beat", (first, 0, 0)),
+        ("run", (first, 32, 0)),
+    )
 
 
 def _numbers(chance: Random) -> tuple[int, ...]:
