@@ -5,6 +5,7 @@ import json
 import random
 import threading
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -13,9 +14,10 @@ from featureflow_cli.compute.selecting import select
 from featureflow_cli.errors import FeatureflowError, StoreUnavailable
 from featureflow_cli.evaluate.project import Project
 from featureflow_cli.evaluate.tables import listed
+from featureflow_cli.evaluate.upkeep import Upkeep
 from featureflow_cli.evaluate.vector import Reader, Serving
-from featureflow_cli.offline.compaction import MANY
 from featureflow_cli.offline.letters import DeadLetters
+from featureflow_cli.stream import run as stream
 from featureflow_cli.stream.progress import Progress
 from featureflow_cli.stream.run import run
 from featureflow_cli.times import format_timestamp, system_clock
@@ -363,10 +365,14 @@ def test_huge_events_are_taken_in_few_at_a_time(tmp_path: Path) -> None:
     assert_online_is_the_log(project)
 
 
-def test_many_small_files_are_joined_beside_the_stream(tmp_path: Path) -> None:
-    """A clock that leaps at every look makes a commit of every batch."""
+def test_many_small_files_are_joined_beside_the_stream(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A clock that leaps at every look makes a commit of every batch; fewer files than in earnest are many here."""
+    many, count = 12, 30
+    monkeypatch.setattr(stream, "Upkeep", partial(Upkeep, many=many))
     project = write_repo(tmp_path)
-    for number, event in enumerate(events(16, 160)):
+    for number, event in enumerate(events(16, count)):
         put(tmp_path, f"{number:03}", [event])
     leaps = itertools.count(START_US + 3 * 3_600_000_000, 7_000_000)
     project.clock = lambda: next(leaps)
@@ -377,11 +383,11 @@ def test_many_small_files_are_joined_beside_the_stream(tmp_path: Path) -> None:
         nonlocal most
         files = len(project.log("events").snapshot().files)
         most = max(most, files)
-        if (most >= MANY and files < MANY) or time.monotonic() > deadline:
+        if (most >= many and files < many) or time.monotonic() > deadline:
             stop.set()
 
     run(project, once=False, stop=stop, show=joined, batch_rows=1)
-    assert len(project.log("events").snapshot().files) < MANY <= most
+    assert len(project.log("events").snapshot().files) < many <= most
     drained(tmp_path)
-    assert len(positions(project, "events")) == 160
+    assert len(positions(project, "events")) == count
     assert_online_is_the_log(project)
