@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 
-NEWS_S = 0.1
+NEWS_S = 0.05
 """How long a source is waited for that has no news."""
 
 
