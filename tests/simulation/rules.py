@@ -222,24 +222,31 @@ def _log() -> Any:
     return _patched(worker, "take", take)
 
 
-def _accepted() -> Any:
-    def judge(original: Any, rows: Any, recorded: Any, memory: Memory, source: Any) -> Any:
-        verdict = original(rows, recorded, memory, source)
-        moments = verdicts._moments(rows.column(source.timestamp_field))
-        memory.newest_us = max(memory.newest_us, *moments.tolist(), memory.newest_us)
-        return verdict
+def _seen(rows: Any, judged: Sequence[tuple[Memory, int]], source: Any, accepted: Sequence[Any]) -> None:
+    """Take the moments of these rows as the partitions' newest, where they are."""
+    moments, start = verdicts._moments(rows.column(source.timestamp_field)), 0
+    for (memory, count), chosen in zip(judged, accepted, strict=True):
+        mine = moments[start : start + count][chosen]
+        memory.newest_us = max(memory.newest_us, *mine.tolist(), memory.newest_us)
+        start += count
 
-    return _patched(deciding, "judge", judge)
+
+def _accepted() -> Any:
+    def judge_each(original: Any, rows: Any, recorded: Any, judged: Any, source: Any) -> Any:
+        found = original(rows, recorded, judged, source)
+        _seen(rows, judged, source, [slice(None)] * len(judged))
+        return found
+
+    return _patched(deciding, "judge_each", judge_each)
 
 
 def _each() -> Any:
-    def judge(original: Any, rows: Any, recorded: Any, memory: Memory, source: Any) -> Any:
-        verdict = original(rows, recorded, memory, source)
-        moments = verdicts._moments(rows.column(source.timestamp_field))[verdict.accepted]
-        memory.newest_us = max(memory.newest_us, *moments.tolist(), memory.newest_us)
-        return original(rows, recorded, memory, source)
+    def judge_each(original: Any, rows: Any, recorded: Any, judged: Any, source: Any) -> Any:
+        found = original(rows, recorded, judged, source)
+        _seen(rows, judged, source, [verdict.accepted for verdict in found])
+        return original(rows, recorded, judged, source)
 
-    return _patched(deciding, "judge", judge)
+    return _patched(deciding, "judge_each", judge_each)
 
 
 def _future() -> Any:
