@@ -110,6 +110,7 @@ def test_an_apply_reaches_all_workers(tmp_path: Path, kafka: Kafka, redis_url: s
     produce(kafka, topic, events[:2_000])
     with fleet(tmp_path) as process:
         wait_until(lambda: is_committed(project, kafka, topic), "the first events are committed", 60)
+        wait_until(lambda: len(group_members(kafka)) == 2, "those of other tests have left the group", 60)
         members = group_members(kafka)
         path = tmp_path / "features" / "users.yaml"
         changed = path.read_text().replace("ttl: 30d", "ttl: 20d")
