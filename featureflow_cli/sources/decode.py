@@ -24,6 +24,7 @@ from featureflow_cli.sources.parallel import each
 from featureflow_cli.sources.payloads import as_text, payloads
 from featureflow_cli.spec.types import arrow_type
 
+FEW = 2 * json_messages.BLOCK_MESSAGES
 NOTHING = np.empty(0, np.int64)
 
 
@@ -77,9 +78,10 @@ def _cut(table: Any, name: str, offsets: Ints, bounds: Ints) -> tuple[Any, list[
 def decode_json(messages: Sequence[bytes], offsets: Ints, source: Source) -> Decoded:
     """JSON objects, one a message; the payload of a letter is the message as it came.
 
-    Messages of a topic are read as structs. A file's are not: whoever reads it leaves all cores to Arrow.
+    Few messages of a topic are read as structs, which costs the least. Many are read by Arrow, outside of Python's
+    lock, which the writer of the batch before them wants meanwhile; and so are a file's, on all cores.
     """
-    reader = json_messages if source.kafka is None else json_structs
+    reader = json_structs if source.kafka is not None and len(messages) < FEW else json_messages
     parts, broken = reader.read(messages, source)
     decoded = each(
         lambda part: _decode_columns(
