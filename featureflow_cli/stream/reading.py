@@ -25,7 +25,8 @@ def read(
     """About `rows` events in all, as `Intake.read` answers and raises.
 
     Only a topic is read in pieces, where the client makes an object of every message: a file's reader is as fast as
-    its decoder, and works on all cores. A piece that is not full is the last one, for no more is there yet.
+    its decoder, and works on all cores. A piece that is not half full is the last one, for no more is there yet. (What
+    the client says of ends that it met counts as messages, so that a full one has some fewer.)
     """
     at_once = max(rows // PIECES, FEWEST) if intake.waits else rows
     found: dict[int, list[RawBatch]] = {}
@@ -34,7 +35,7 @@ def read(
         piece = intake.read(at, min(at_once, left), min(wait_s, REST_S) if found else wait_s)
         left -= at_once
         came = sum(len(batch.offsets) for batches in piece.values() for batch in batches)
-        is_last = left <= 0 or came < at_once
+        is_last = left <= 0 or 2 * came < at_once
         for partition, batches in (piece if is_last else _begun(piece, source)).items():
             found.setdefault(partition, []).extend(batches)
             at[partition] = batches[-1].end
