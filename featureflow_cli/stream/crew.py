@@ -28,6 +28,11 @@ class Crew:
         self._drop_retired()
         self._ground, self.workers = self._hire(None)
 
+    def is_outdated(self) -> bool:
+        """Whether `learn` has anything to do; only the registry is asked, so a batch may be written meanwhile."""
+        self._project.relearn()
+        return bool(self._past_keeping()) or not self._is_hired_for_what_is()
+
     def learn(self) -> bool:
         """Look what is applied, and which builds there are; with other ones all sources are taken up anew [learn].
 
@@ -35,7 +40,7 @@ class Crew:
         """
         self._drop_retired()
         self._project.relearn()
-        if self._project.applied_or_none == self._hired_for and self._holds(self._project.builds()):
+        if self._is_hired_for_what_is():
             return False
         ground, workers = self._hire(self._ground)
         self.lose()
@@ -43,12 +48,12 @@ class Crew:
         self._ground, self.workers = ground, workers
         return True
 
-    def _holds(self, builds: Mapping[str, Build]) -> bool:
-        """Whether the workers write these builds, and no others."""
-        members = [kept for worker in self.workers for kept in worker.members]
-        return {kept.view.name: kept.build.number for kept in members} == {
-            name: build.number for name, build in builds.items()
-        }
+    def _is_hired_for_what_is(self) -> bool:
+        """Whether the workers write the builds of what is applied, and no others."""
+        if self._project.applied_or_none != self._hired_for:
+            return False
+        held = {kept.view.name: kept.build.number for worker in self.workers for kept in worker.members}
+        return held == {name: build.number for name, build in self._project.builds().items()}
 
     @property
     def held(self) -> tuple[int, int]:
@@ -110,11 +115,18 @@ class Crew:
         return workers
 
     def _drop_retired(self) -> None:
+        for build in self._past_keeping():
+            self._online.drop(build.field)
+            self._project.registry.drop(build.number)
+
+    def _past_keeping(self) -> list[Build]:
+        """Those that were first seen retired long enough ago."""
         now_us = self._project.clock()
-        for build in _of_status(self._project, "retired"):
-            if now_us - self._retired.setdefault(build.number, now_us) >= DROPPED_AFTER_US:
-                self._online.drop(build.field)
-                self._project.registry.drop(build.number)
+        return [
+            build
+            for build in _of_status(self._project, "retired")
+            if now_us - self._retired.setdefault(build.number, now_us) >= DROPPED_AFTER_US
+        ]
 
 
 def _of_status(project: Project, status: str) -> list[Build]:

@@ -155,7 +155,7 @@ class _Loop:
 
     def _round(self) -> bool:
         """A batch of every source; whether there was any. All is committed if not."""
-        if self.rhythm.is_due("learn", LEARN_US):
+        if self.rhythm.is_due("learn", LEARN_US) and self.crew.is_outdated():
             self._alone(self.crew.learn)
         moved = False
         for worker in self.crew.workers:
