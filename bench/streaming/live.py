@@ -106,8 +106,13 @@ class Freshness:
 
 
 @contextmanager
-def fed(bench: Bench, folder: Path, rate: float, seconds: float) -> Iterator["subprocess.Popen[bytes]"]:
-    """Events as they happen, at that rate and none of them late: it prints by how much it was behind."""
+def fed(
+    bench: Bench, folder: Path, port: int, rate: float, seconds: float
+) -> Iterator["subprocess.Popen[bytes]"]:
+    """Events as they happen, at that rate and none of them late, from when the stream of that port has the first.
+
+    The process prints by how much it was behind.
+    """
     words = ("--events", "200000", "--users", str(bench.users), "--items", str(bench.items))
     out = ("--format", "ndjson", "--files", "1", "--late", "0", "--out", str(folder / "events"))
     featureflow(folder, "generate", *words, *out)
@@ -116,7 +121,7 @@ def fed(bench: Bench, folder: Path, rate: float, seconds: float) -> Iterator["su
     feed = [sys.executable, "-m", "bench.streaming.jobs.feeder", *place]
     feeder = subprocess.Popen(feed, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, env=environ())
     try:
-        time.sleep(3)  # it reads its events before it sends
+        wait_until(lambda: events_read(port) > 0, "the first event is streamed", 60)
         yield feeder
     finally:
         feeder.terminate()
@@ -127,7 +132,7 @@ def capacity(bench: Bench, seconds: float = 12) -> float:
     """Events a second that a stream takes in while more than those are sent, on the same cores."""
     bench = bench.with_empty_topic()
     folder = project(bench, "capacity")
-    with following(folder) as (_, port), fed(bench, folder, 200_000, 3 * seconds):
+    with following(folder) as (_, port), fed(bench, folder, port, 200_000, 3 * seconds):
         time.sleep(seconds / 3)
         started, before = time.perf_counter(), events_read(port)
         time.sleep(seconds)
@@ -138,7 +143,7 @@ def freshness(bench: Bench, rate: float, seconds: float) -> Freshness:
     """At that many events a second, none of them late; the first fifth of the time is not counted."""
     bench = bench.with_empty_topic()
     folder = project(bench, "fresh")
-    with following(folder) as (_, port), fed(bench, folder, rate, seconds) as feeder:
+    with following(folder) as (_, port), fed(bench, folder, port, rate, seconds) as feeder:
         time.sleep(seconds / 5)
         before = _buckets(port)
         probes = _probed(bench, folder, feeder)
