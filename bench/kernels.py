@@ -39,8 +39,8 @@ from featureflow_cli.times import parse_duration, parse_timestamp, system_clock
 END = "2026-06-01T00:00:00Z"
 REPO = Path(__file__).resolve().parents[1] / "example_repo"
 STEPS: tuple[tuple[Any, str], ...] = (
-    (deciding, "decode"),
-    (deciding, "judge"),
+    (deciding, "decode_all"),
+    (deciding, "judge_each"),
     (Memory, "remember"),
     (deciding, "decided"),
     (seeing, "project"),
