@@ -19,7 +19,7 @@ from tests.integration.kafka.test_project import FILES, put
 from tests.integration.stream import repo
 from tests.integration.stream.repo import assert_online_is_the_log, positions, write_repo
 from tests.integration.stream.test_run import events
-from tests.integration.stream.world import FEATURES_YAML
+from tests.integration.stream.world import CLICKING_YAML, FEATURES_YAML
 from tests.services.kafka import Kafka, kafka_broker
 from tests.services.processes import wait_until
 
@@ -34,13 +34,7 @@ def both(folder: Path, kafka: Kafka, topic: str) -> Project:
     source = (
         sources[sources.index("  - name: events") :].replace("events", "clicks", 1).replace(FILES, clicks)
     )
-    view = """
-  - name: clicking
-    entity: user
-    source: clicks
-    features:
-      - {name: clicks, count: "*", window: forever}"""
-    return write_repo(folder, f"{sources}{source}feature_views:{view}{views}")
+    return write_repo(folder, f"{sources}{source}feature_views:{CLICKING_YAML}{views}")
 
 
 def count(project: Project, source: str) -> int:

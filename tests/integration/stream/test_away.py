@@ -17,7 +17,7 @@ from featureflow_cli.stream.run import run
 from featureflow_cli.times import SECOND_US, system_clock
 from tests.integration.stream.repo import assert_online_is_the_log, opened, positions, put, write_repo
 from tests.integration.stream.test_run import events
-from tests.integration.stream.world import FEATURES_YAML
+from tests.integration.stream.world import CLICKING_YAML, FEATURES_YAML
 
 
 @dataclass
@@ -56,14 +56,8 @@ def clicks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Clicks]:
     """`clicks` come first, so that whoever is stopped by them is stopped in every round."""
     sources, views = FEATURES_YAML.split("feature_views:")
     entities, source = sources.split("sources:\n")
-    view = """
-  - name: clicking
-    entity: user
-    source: clicks
-    features:
-      - {name: clicks, count: "*", window: forever}"""
     second = source.replace("name: events", "name: clicks").replace("events/", "clicks/")
-    write_repo(tmp_path, f"{entities}sources:\n{second}{source}feature_views:{view}{views}")
+    write_repo(tmp_path, f"{entities}sources:\n{second}{source}feature_views:{CLICKING_YAML}{views}")
     (tmp_path / "clicks").mkdir()
     put(tmp_path, "0", events(99, 10)).rename(tmp_path / "clicks" / "0.ndjson")
     made, read = Clicks(tmp_path), FileIntake.read

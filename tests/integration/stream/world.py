@@ -79,6 +79,13 @@ feature_views:
       - {name: count_1h, count: "*", window: 1h}
       - {name: rank_1h, rank: {of: count_1h, method: share_of_max}, refresh: 1m}
 """
+CLICKING_YAML = """
+  - name: clicking
+    entity: user
+    source: clicks
+    features:
+      - {name: clicks, count: "*", window: forever}"""
+"""A view of a second source, `clicks`."""
 START_US = parse_timestamp("2026-01-01")
 FUTURE_US = MINUTE_US
 
