@@ -16,10 +16,13 @@ from featureflow_cli.sources.batches import Decoded, RawBatch
 from featureflow_cli.sources.decode import decode_all
 from featureflow_cli.sources.verdicts import Memory, judge_each
 from featureflow_cli.stream.outside import Log
-from featureflow_cli.stream.progress import LATE_US
+from featureflow_cli.times import MINUTE_US
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+LATE_US = MINUTE_US
+"""An accepted event this much older than the newest one before its batch is counted as late; it counts all the same."""
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,8 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.registry import Collector
 
 from featureflow_cli.errors import StoreUnavailable
-from featureflow_cli.stream.progress import LATE_US, Histogram, Progress
+from featureflow_cli.stream.deciding import LATE_US
+from featureflow_cli.stream.progress import Histogram, Progress
 from featureflow_cli.times import SECOND_US
 
 _EVENTS = ("accepted", "duplicate", "late", "letter", "before_until", "replayed", "lost")

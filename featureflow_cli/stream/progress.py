@@ -11,10 +11,9 @@ import numpy as np
 import numpy.typing as npt
 
 from featureflow_cli.compute.codes import Ints
-from featureflow_cli.times import MINUTE_US, SECOND_US
+from featureflow_cli.stream.deciding import Batch
+from featureflow_cli.times import SECOND_US
 
-LATE_US = MINUTE_US
-"""An accepted event this much older than the newest one before its batch is counted as late; it counts all the same."""
 STEP_BOUNDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 FRESHNESS_BOUNDS = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.75, 1.0, 2.5, 5.0, 10.0, 60.0, 600.0, 3_600.0)
 
@@ -64,6 +63,28 @@ class Progress:
     def read(self) -> int:
         """Events that were decided: accepted, dropped as duplicates, or lettered."""
         return self.accepted + self.duplicates + self.letters.total()
+
+    def count(self, batch: Batch) -> None:
+        """Count what became of its events."""
+        self._add(batch, 1)
+        if batch.newest_us is not None:
+            self.newest_us = max(batch.newest_us, self.newest_us or batch.newest_us)
+
+    def uncount(self, batch: Batch) -> None:
+        """Take back the batch that was counted last: its events are decided again."""
+        self._add(batch, -1)
+        self.newest_us = batch.before_us  # else most of them would count as late the next time
+
+    def _add(self, batch: Batch, sign: int) -> None:
+        if batch.is_replay:
+            self.replayed += sign * batch.rows.num_rows
+            return
+        self.accepted += sign * batch.rows.num_rows
+        self.duplicates += sign * batch.duplicates
+        for reason, count in batch.reasons.items():
+            self.letters[reason] += sign * count
+        self.late += sign * batch.late
+        self.before_until += sign * batch.before_until
 
     @contextmanager
     def timing(self, step: str) -> Iterator[None]:

@@ -19,12 +19,13 @@ from functools import partial
 
 from featureflow_cli.compute.views import Source
 from featureflow_cli.errors import FeatureflowError
-from featureflow_cli.evaluate.bootstrap import bootstrap
 from featureflow_cli.evaluate.keeping import Kept, low_end, markers
 from featureflow_cli.offline.snapshots import Snapshot
+from featureflow_cli.stream.builds import build_up, founded, is_below_a_floor, is_built
 from featureflow_cli.stream.commits import Commits, CutBack
 from featureflow_cli.stream.deciding import Batch, decided, replayed
 from featureflow_cli.stream.faults import reached
+from featureflow_cli.stream.gaps import pass_over
 from featureflow_cli.stream.merging import Written
 from featureflow_cli.stream.outside import NEWS_S, OffsetGone, Outside
 from featureflow_cli.stream.parts import Part, own, take
@@ -72,8 +73,7 @@ class Worker:
         What was decided and is not in the log is decided again, so it is not counted yet.
         """
         for batch in reversed(self.commits.forget()):
-            self._count(batch, -1)
-            self.progress.newest_us = batch.before_us  # else most of them would count as late the next time
+            self.progress.uncount(batch)
         self._lost = True
         self.parts = {}
         self._writing = Writing((), self._outside, self.progress)
@@ -89,12 +89,12 @@ class Worker:
         outside = self._outside
         outside.intake.on_revoke(self.let_go)
         self.commits.base = self._snapshot()
-        self.members = [self._with_floor(self._renewed(kept)) for kept in self.members]
-        if self._is_behind_a_floor():
+        self.members = [founded(kept, outside, self.commits.base) for kept in self.members]
+        if is_below_a_floor(self.commits.base, self.members):
             self.commits.base = self._snapshot()
         for kept in self.members:
-            if None in markers(outside.online, kept):
-                self._bootstrap(kept)
+            if not is_built(kept, outside.online) and build_up(kept, outside, self.commits.base):
+                self.progress.bootstrapped.append(kept.view.name)
         self._writing = Writing(self.members, outside, self.progress)
         self._take(self._partitions())
         reached("taken_up")
@@ -110,10 +110,10 @@ class Worker:
             return
         self.commits.land()
         self.commits.base = self._snapshot()
-        if any(None in markers(self._outside.online, kept) for kept in self.members):
+        if all(is_built(kept, self._outside.online) for kept in self.members):
+            self._take(came)
+        else:
             self.lose()
-            return
-        self._take(came)
 
     def _take(self, partitions: Sequence[int]) -> None:
         marked = {kept.field: markers(self._outside.online, kept) for kept in self.members}
@@ -140,49 +140,10 @@ class Worker:
         for partition in partitions:
             self.parts.pop(partition, None)
 
-    def _renewed(self, kept: Kept) -> Kept:
-        """The kept view, with a new build where this one can no longer become what is served.
-
-        That is so where the log was decided by another meaning since it was made (definitions went there and back),
-        and where the store has lost states that serve: built up again under the reader's eyes they would be read half
-        done; so what is lost stays lost for readers, until another build, made from the log as it is now, serves.
-        """
-        build, base = kept.build, self.commits.base
-        is_lost = build.status == "serving" and None in markers(self._outside.online, kept)
-        is_outdated = base is not None and build.version < base.raised_order
-        return Kept(kept.view, self._outside.renew(build.number)) if is_lost or is_outdated else kept
-
-    def _with_floor(self, kept: Kept) -> Kept:
-        """The kept view with its floor: the log's ends as they are now, unless one was recorded before."""
-        if kept.build.floor is not None:
-            return kept
-        ends = {} if self.commits.base is None else self.commits.base.ends
-        floor = self._outside.set_floor(kept.build.number, ends)
-        return Kept(kept.view, replace(kept.build, floor=floor))
-
     def _snapshot(self) -> Snapshot | None:
         """The log as it is now, at the meaning of these definitions or a later one."""
         log = self._outside.log
         return None if log is None else log.raise_meaning(log.snapshot(), self._outside.order)
-
-    def _is_behind_a_floor(self) -> bool:
-        """Whether states are to be built from events that `base` has not: another worker, which recorded the floor
-        first, had looked at the log later [bootstrap].
-        """
-        base = self.commits.base
-        return base is not None and any(
-            end > base.ends.get(partition, 0)
-            for kept in self.members
-            for partition, end in (kept.build.floor or {}).items()
-        )
-
-    def _bootstrap(self, kept: Kept) -> None:
-        outside = self._outside
-        relation = outside.below(self.commits.base, kept.build.floor or {})
-        done = bootstrap(outside.engine, relation, kept, outside.online, outside.clock)
-        reached("bootstrapped")
-        if done.events:
-            self.progress.bootstrapped.append(kept.view.name)
 
     def _partitions(self) -> list[int]:
         base = self.commits.base
@@ -236,28 +197,8 @@ class Worker:
     def _again(self, partition: int) -> None:
         """Let the partition go; `follow` takes it up again from the log's end, if that is still to be had."""
         self.let_go([partition])
-        if self._lost or self._outside.log is None:
-            return
-        end = self._outside.log.snapshot().ends.get(partition)
-        first = self._outside.intake.first(partition)
-        if end is not None and end < first:
-            name = self.source.name
-            if self.skip_lost:
-                self._skip(partition, end, first)
-                return
-            what = f"source '{name}': events {end} to {first - 1} of partition {partition} are gone"
-            hint = (
-                "the topic's retention passed before they were streamed: no feature can know them;"
-                " to go on without them: featureflow stream --skip-lost"
-            )
-            raise FeatureflowError(what, hint=hint)
-
-    def _skip(self, partition: int, end: int, first: int) -> None:
-        """Move the log's end over events that are gone: whoever reads it sees that nothing is there."""
-        log = self._outside.log
-        assert log is not None
-        log.append(log.schema.empty_table(), {partition: (end, first)}, log.snapshot())
-        self.progress.lost += first - end
+        if not self._lost:
+            self.progress.lost += pass_over(partition, self.source, self._outside, self.skip_lost)
 
     def _positions(self) -> dict[int, int]:
         """Where each partition of the intake goes on, of those that have come to the log's end."""
@@ -282,22 +223,8 @@ class Worker:
     def _took(self, batch: Batch) -> Batch:
         for partition, (_, end) in batch.spans.items():
             self.parts[partition].position = end
-        self._count(batch)
+        self.progress.count(batch)
         return batch
-
-    def _count(self, batch: Batch, sign: int = 1) -> None:
-        progress = self.progress
-        if batch.is_replay:
-            progress.replayed += sign * batch.rows.num_rows
-        else:
-            progress.accepted += sign * batch.rows.num_rows
-            progress.duplicates += sign * batch.duplicates
-            for reason, count in batch.reasons.items():
-                progress.letters[reason] += sign * count
-            progress.late += sign * batch.late
-            progress.before_until += sign * batch.before_until
-        if batch.newest_us is not None:
-            progress.newest_us = max(batch.newest_us, progress.newest_us or batch.newest_us)
 
     # ---- the online store
 

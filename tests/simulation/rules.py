@@ -5,7 +5,7 @@ promise. What remains is the production code with one rule less: some schedule m
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import fields, replace
 from types import SimpleNamespace
 from typing import Any
@@ -21,7 +21,7 @@ from featureflow_cli.offline.log import OfflineLog
 from featureflow_cli.plan.applied import Build
 from featureflow_cli.sources import verdicts
 from featureflow_cli.sources.verdicts import Memory
-from featureflow_cli.stream import commits, crew, deciding, merging, parts, worker, writing
+from featureflow_cli.stream import builds, commits, crew, deciding, merging, parts, worker, writing
 from featureflow_cli.stream.parts import Part
 from featureflow_cli.stream.resident import Resident
 from featureflow_cli.stream.worker import Worker
@@ -97,7 +97,7 @@ def _expiry() -> Any:
         found = original(view, newest_us, now_us)
         return None if found is None else np.full_like(found, now_us + TTL_US)
 
-    return _both(_patched(merging, "expires_us", expires), _patched(bootstrap, "expires_us", expires))
+    return _together(_patched(merging, "expires_us", expires), _patched(bootstrap, "expires_us", expires))
 
 
 def _age() -> Any:
@@ -116,7 +116,7 @@ def _age() -> Any:
         newest, cells = found.columns
         return replace(found, columns=(newest, cells.take(cells.tile >= low_us)))
 
-    return _both(_patched(writing, "write_states", write_states), _patched(state, "merge", merge))
+    return _together(_patched(writing, "write_states", write_states), _patched(state, "merge", merge))
 
 
 # ---- markers
@@ -134,7 +134,7 @@ def _shard() -> Any:
     def first(_: Any, store: Any, kept: Any) -> Any:
         return [store.marker(0, kept.field)]
 
-    return _both(_patched(worker, "markers", first), _patched(writing, "markers", first))
+    return _together(*(_patched(module, "markers", first) for module in (builds, worker, writing)))
 
 
 def _acks() -> Any:
@@ -155,7 +155,7 @@ def _rewind() -> Any:
     def take(original: Any, self: Worker, partitions: Sequence[int]) -> None:
         original(self, [each for each in partitions if each not in self.parts])
 
-    return _both(_patched(Worker, "lose", lose), _patched(Worker, "_take", take))
+    return _together(_patched(Worker, "lose", lose), _patched(Worker, "_take", take))
 
 
 def _idle() -> Any:
@@ -188,7 +188,7 @@ def _learn() -> Any:
             if stood.pop(partition, None) == part.decided:
                 self.parts[partition] = replace(part, position=part.decided, replay=None)
 
-    return _both(_patched(crew.Crew, "learn", learn), _patched(Worker, "_take", take))
+    return _together(_patched(crew.Crew, "learn", learn), _patched(Worker, "_take", take))
 
 
 def _build() -> Any:
@@ -278,7 +278,7 @@ def _meaning() -> Any:
         mine = self.source.meaning
         original(self, replace(now, meaning=mine), ends, replace(base, meaning=mine))
 
-    return _both(
+    return _together(
         _patched(OfflineLog, "raise_meaning", lambda _, self, base, order=None: base),
         _patched(OfflineLog, "_continues", continues),
     )
@@ -296,8 +296,10 @@ def _trim() -> Any:
 
 
 @contextmanager
-def _both(one: Any, other: Any) -> Patches:
-    with one, other:
+def _together(*several: Any) -> Patches:
+    with ExitStack() as stack:
+        for each in several:
+            stack.enter_context(each)
         yield
 
 
