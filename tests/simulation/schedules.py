@@ -103,6 +103,28 @@ def two_meanings(chance: Random, settings: Settings) -> tuple[Token, ...]:
     )
 
 
+def offset_gone(chance: Random, settings: Settings) -> tuple[Token, ...]:
+    """One process decides an event and logs it; another, which held the partition before and has not heard that it no
+    longer does, goes on where that event was: the topic no longer has it, only what comes after it, a repetition.
+    """
+    partition = chance.randrange(settings.partitions)
+    first = chance.randrange(settings.processes)
+    other = (first + 1) % settings.processes
+    item = chance.randrange(2)
+    return (
+        ("move", (partition, first, 0)),
+        ("beat", (first, 0, 0)),
+        ("run", (first, chance.choice([64, 96]), 0)),
+        ("move", (partition, other, 0)),
+        ("beat", (other, 0, 0)),
+        ("put", (partition, item, 0, False, 0, 0)),
+        ("run", (other, chance.choice([64, 96]), 0)),
+        ("trim", (partition, 0, 0)),
+        ("put", (partition, item, 0, True, 0, 0)),
+        ("run", (first, 32, 0)),
+    )
+
+
 def _numbers(chance: Random) -> tuple[int, ...]:
     return tuple(chance.randrange(2520) for _ in range(3))  # 2520: any small modulus of it is fair
 
