@@ -24,7 +24,7 @@ from featureflow_cli.sources.parallel import each
 from featureflow_cli.sources.payloads import as_text, payloads
 from featureflow_cli.spec.types import arrow_type
 
-FEW = 2 * json_messages.BLOCK_MESSAGES
+FEW = json_messages.BLOCK_MESSAGES // 2
 NOTHING = np.empty(0, np.int64)
 
 
