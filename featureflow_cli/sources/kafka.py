@@ -102,10 +102,13 @@ def opened(kind: Callable[..., C], kafka: KafkaStream, config: Config, **callbac
 def close(consumer: Any) -> None:
     """Leave the group; who has not left after CLOSE_S is left behind, and goes with the process.
 
-    librdkafka waits for as long as a broker that took a commit does not answer it, and hears no signal meanwhile.
+    A member without partitions is heard to leave only if it unsubscribes first. librdkafka waits for as long as a
+    broker that took a commit does not answer it, and hears no signal meanwhile.
     """
 
     def leave() -> None:
+        with suppress(KafkaException):
+            consumer.unsubscribe()
         with suppress(KafkaException):
             consumer.close()
 

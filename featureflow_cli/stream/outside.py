@@ -63,11 +63,15 @@ class Intake(Protocol):
 
         Partitions without news are left out; who `waits` does so for at most `wait_s` seconds. What is held may change
         meanwhile: `on_revoke` is called first. Raises OffsetGone; SourceAway where a source does not answer that is
-        asked over a connection of its own, as by `first` and `drained`.
+        asked over a connection of its own, as by `first` and `goal`.
         """
 
-    def drained(self, positions: Mapping[int, int]) -> bool:
-        """Whether all is read that was there when this was first asked; asked when a read found nothing."""
+    def goal(self) -> Mapping[int, int] | None:
+        """One past the last event that was there when this was first asked, per partition, whoever holds it.
+
+        Asked when a read found nothing; without a partition where there is nothing more to wait for, None where it is
+        too early to tell.
+        """
 
     def behind(self, positions: Mapping[int, int]) -> Mapping[int, int]:
         """How many events each partition has from its position on, as far as that is known without asking."""

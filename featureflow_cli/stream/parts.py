@@ -1,10 +1,11 @@
 """A worker's hold on partitions: which are its own, and where each is taken up (design.md 4, "The log decides")."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from featureflow_cli.compute.views import Source
+from featureflow_cli.evaluate.keeping import Kept, low_end, markers
 from featureflow_cli.offline.snapshots import Snapshot
 from featureflow_cli.sources import files
 from featureflow_cli.sources.verdicts import Memory
@@ -68,3 +69,16 @@ def take(
     start = min(low, end) if is_kept else end
     replay = outside.replayed(base, partition, start, end) if start < end else None
     return Part(start, end, memory, replay)
+
+
+def applied_by_others(partitions: Sequence[int], members: Sequence[Kept], outside: Outside) -> dict[int, int]:
+    """Up to where partitions are in the log and in all states: where each would be taken up now."""
+    assert outside.log is not None
+    ends = outside.log.snapshot().ends
+    first = {each: outside.intake.first(each) for each in partitions if each not in ends}
+    if first:  # what went since may have been logged before
+        ends = outside.log.snapshot().ends
+    marked = {kept.field: markers(outside.online, kept) for kept in members}
+    logged = [each for each in partitions if each in ends]
+    lows = {each: low_end(members, marked, each) if members else ends[each] for each in logged}
+    return {**first, **{each: min(lows[each], ends[each]) for each in logged}}

@@ -62,8 +62,8 @@ class WithReplays:
             found |= self._asked(positions[REPLAY], rows)
         return found
 
-    def drained(self, positions: Mapping[int, int]) -> bool:
-        return self._events.drained(positions)
+    def goal(self) -> Mapping[int, int] | None:
+        return self._events.goal()
 
     def behind(self, positions: Mapping[int, int]) -> Mapping[int, int]:
         return self._events.behind(positions)

@@ -9,7 +9,7 @@ from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from featureflow_cli.errors import Conflict, FeatureflowError, StoreUnavailable
 from featureflow_cli.evaluate.project import Project
@@ -23,6 +23,8 @@ from featureflow_cli.stream.progress import Progress, StreamReport, report
 from featureflow_cli.stream.rhythm import Rhythm
 from featureflow_cli.stream.worker import BATCH_ROWS, Worker
 from featureflow_cli.times import MINUTE_US, SECOND_US
+
+T = TypeVar("T")
 
 POLL_S = 1.0
 LEARN_US = 2 * SECOND_US
@@ -237,10 +239,10 @@ class _Loop:
         if not writing.result():
             worker.lose()
 
-    def _alone(self, step: Callable[[], object]) -> None:
+    def _alone(self, step: Callable[[], T]) -> T:
         """Have the writer take a step that reads or moves what batches rest on, while nothing else is done."""
         self._land()
-        self.writer.submit(step).result()
+        return self.writer.submit(step).result()
 
     def _settle(self) -> None:
         if self.crew.is_building:
@@ -256,7 +258,7 @@ class _Loop:
         asked = self._asked
         for worker in asked:
             try:
-                if not worker.is_drained:
+                if not self._alone(worker.is_drained):
                     return False
             except SourceAway as err:
                 self.absences.note(worker.source.name, err)

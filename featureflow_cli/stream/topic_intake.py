@@ -14,9 +14,6 @@ from featureflow_cli.stream.outside import NEWS_S, OffsetGone, asking
 
 CHECK_S = 5.0
 """How often it is looked whether the topic is still the one that it was."""
-GIVEN_S = 3.0
-"""How long a member without partitions waits for those that others may still have to give up, before it leaves:
-librdkafka tells nobody when a member leaves that holds nothing, so the group waits for it for a whole session."""
 
 
 class TopicIntake:
@@ -46,8 +43,7 @@ class TopicIntake:
         self._consumer = GroupConsumer(kafka, config, self._on_revoke)
         self._known: frozenset[int] = frozenset()  # held when the topic was last looked at
         self._checked_s = 0.0
-        self._targets: dict[int, int] = {}
-        self._idle_s: float | None = None  # since when it is known to hold nothing
+        self._goal: Mapping[int, int] | None = None
 
     def partitions(self) -> Sequence[int]:
         """Those assigned by the group, as of the last `read`; none before the first."""
@@ -77,21 +73,19 @@ class TopicIntake:
         return {each: [as_json(batch, self.readers) for batch in batches] for each, batches in found.items()}
 
     @asking()
-    def drained(self, positions: Mapping[int, int]) -> bool:
-        consumer = self._consumer
-        if not consumer.joined or not consumer.held <= positions.keys():
-            return False
-        if not consumer.held:
-            self._idle_s = self._idle_s or time.monotonic()
-            return time.monotonic() - self._idle_s > GIVEN_S
-        self._idle_s = None
-        for partition in consumer.held - self._targets.keys():
-            self._targets[partition] = consumer.watermarks(partition)[1]
-        return all(
-            positions[partition] >= self._targets[partition]
-            or consumer.ends.get(partition) == positions[partition]
-            for partition in consumer.held
-        )
+    def goal(self) -> Mapping[int, int] | None:
+        """Of all partitions, whoever holds them: the group alone says who reads, not what was read.
+
+        None while it joins: who leaves then may go unheard, and the group waits for it for a whole session.
+        """
+        if not self._consumer.joined:
+            return None
+        if self._goal is None:
+            self._check_topic()  # who holds nothing has not looked yet
+            topic = self._admin.require(self._kafka.topic)
+            offsets = self._admin.offsets(topic.name, topic.partitions)
+            self._goal = {partition: end for partition, (first, end) in offsets.items() if first < end}
+        return self._goal
 
     def behind(self, positions: Mapping[int, int]) -> Mapping[int, int]:
         """As of the last fetch; aborted messages and markers included."""

@@ -28,7 +28,7 @@ from featureflow_cli.stream.faults import reached
 from featureflow_cli.stream.gaps import pass_over
 from featureflow_cli.stream.merging import Written
 from featureflow_cli.stream.outside import NEWS_S, OffsetGone, Outside
-from featureflow_cli.stream.parts import Part, own, take
+from featureflow_cli.stream.parts import Part, applied_by_others, own, take
 from featureflow_cli.stream.progress import Progress
 from featureflow_cli.stream.reading import read
 from featureflow_cli.stream.writing import Writing
@@ -209,12 +209,23 @@ class Worker:
             if partition in self.parts and not self.parts[partition].is_behind
         }
 
-    @property
     def is_drained(self) -> bool:
-        """Whether all that was there when this was first asked is applied; asked when there was no batch."""
+        """Whether all that was there when this was first asked is applied, by whomever; asked when there was no batch.
+
+        Who holds which partition is no matter: that may change at any moment, and what was applied does not.
+        """
         if self.has_news is not False or self._lost or any(part.is_behind for part in self.parts.values()):
             return False
-        return self._outside.intake.drained(self._positions())
+        if self.has_come_or_gone:  # with a partition come its report and the letters that are to be replayed
+            return False
+        goal, mine = self._outside.intake.goal(), self._positions()
+        if goal is None:
+            return False
+        left = [partition for partition, end in goal.items() if mine.get(partition, 0) < end]
+        if not left or mine.keys() & left:
+            return not left
+        applied = applied_by_others(left, self.members, self._outside)
+        return all(applied[partition] >= goal[partition] for partition in left)
 
     def look_behind(self) -> None:
         """Note how far the source has run ahead."""

@@ -121,10 +121,10 @@ class Member:
             self._revoke(lost)
         self._held = mine
 
-    def drained(self, positions: Mapping[int, int]) -> bool:
-        return not self.is_due and all(
-            positions.get(each, -1) >= len(self._topic.records[each]) for each in self._held
-        )
+    def goal(self) -> Mapping[int, int] | None:
+        if self.is_due:
+            return None
+        return {partition: len(records) for partition, records in enumerate(self._topic.records)}
 
     def behind(self, positions: Mapping[int, int]) -> Mapping[int, int]:
         return {}

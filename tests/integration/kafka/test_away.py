@@ -8,11 +8,15 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
+from confluent_kafka import Consumer, ConsumerGroupState
 
 from featureflow_cli.errors import StoreUnavailable
 from featureflow_cli.evaluate.project import Project
+from featureflow_cli.sources.kafka import group_id
+from featureflow_cli.spec.check_kafka import OURS
 from featureflow_cli.stream.progress import Progress
 from featureflow_cli.stream.run import run
 from tests.integration.kafka.test_project import FILES, put
@@ -23,7 +27,7 @@ from tests.integration.stream.world import CLICKING_YAML, FEATURES_YAML
 from tests.services.kafka import Kafka, kafka_broker
 from tests.services.processes import wait_until
 
-LONG_S = 60
+LONG_S, ROUNDS = 60, 80
 
 
 def both(folder: Path, kafka: Kafka, topic: str) -> Project:
@@ -105,6 +109,45 @@ def test_a_single_run_ends_when_the_broker_stays_away_with_all_files_in_the_log(
         run(repo.opened(tmp_path), once=True, stop=threading.Event())
         assert (count(project, "events"), count(project, "clicks")) == (300, 20)
         assert_online_is_the_log(project)
+
+
+def test_a_single_run_waits_for_what_another_member_holds_and_takes_it_over(
+    tmp_path: Path, kafka: Kafka
+) -> None:
+    """It holds no partition, and is not done for that: the other one applies nothing, and leaves."""
+    topic = kafka.topic(1)
+    project = both(tmp_path, kafka, topic)
+    put(kafka, topic, 0, range(20))
+    group = group_id("shop", None, "clicks")
+    strategy = OURS["partition.assignment.strategy"].value
+    settings = {
+        "bootstrap.servers": kafka.bootstrap,
+        "group.id": group,
+        "partition.assignment.strategy": strategy,
+    }
+    other: Any = Consumer({**settings, "enable.auto.commit": False, "heartbeat.interval.ms": 500})
+    other.subscribe([topic])
+    wait_until(lambda: other.poll(0.1) or other.assignment(), "it holds the partition", LONG_S)
+    rounds = 0
+
+    def show(_: list[Progress]) -> None:
+        """After every round."""
+        nonlocal rounds
+        if rounds == ROUNDS:
+            return
+        other.poll(0)
+        (asked,) = kafka.admin.describe_consumer_groups([group]).values()
+        described = asked.result(30)
+        rounds += described.state == ConsumerGroupState.STABLE and len(described.members) == 2
+        if rounds == ROUNDS:
+            other.close()
+
+    try:
+        run(repo.opened(tmp_path), once=True, stop=threading.Event(), show=show)
+    finally:
+        other.close()
+    assert (rounds, count(project, "clicks")) == (ROUNDS, 20)
+    assert_online_is_the_log(project)
 
 
 def test_a_topic_without_news_does_not_hold_files_up(tmp_path: Path, kafka: Kafka) -> None:

@@ -130,12 +130,12 @@ def test_a_source_may_go_as_a_single_run_asks_whether_it_is_drained(
 ) -> None:
     answers = iter([False, False])
 
-    def drained(*_: object) -> bool:
+    def goal(_: FileIntake) -> Mapping[int, int]:
         if not next(answers, True):
             what = "it does not answer"
             raise SourceAway(what)
-        return True
+        return {}
 
-    monkeypatch.setattr(FileIntake, "drained", drained)
+    monkeypatch.setattr(FileIntake, "goal", goal)
     clicks.run(True, lambda: False)
     assert clicks.counts() == (0, 10)

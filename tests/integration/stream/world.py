@@ -117,8 +117,8 @@ class Topic:
     def first(self, partition: int) -> int:
         return 0
 
-    def drained(self, positions: Mapping[int, int]) -> bool:
-        return True
+    def goal(self) -> Mapping[int, int] | None:
+        return {}
 
     def behind(self, positions: Mapping[int, int]) -> Mapping[int, int]:
         return {}

@@ -1,0 +1,156 @@
+"""The intake of a Kafka topic as one member of its group: partitions come and go, and so do brokers and members."""
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from featureflow_cli.errors import StoreUnavailable
+from featureflow_cli.sources.kafka import group_id
+from featureflow_cli.sources.kafka_admin import Admin
+from featureflow_cli.spec.models import KafkaStream
+from tests.integration.stream.topic_reader import numbered, produce, reading, tried
+from tests.services.kafka import Kafka, KafkaBroker, kafka_broker
+from tests.services.processes import wait_until
+
+
+def test_a_group_shares_the_partitions_and_each_is_let_go_before_it_is_given(kafka: Kafka) -> None:
+    topic = kafka.topic(4)
+    for partition in range(4):
+        produce(kafka, topic, partition, numbered(0, 100))
+    with reading(kafka, topic) as first:
+        first.drain()
+        assert first.intake.partitions() == [0, 1, 2, 3]
+        with reading(kafka, topic) as second:
+
+            def shared() -> bool:
+                first.step()
+                return len(second.intake.partitions()) == 2 == len(first.intake.partitions())
+
+            second.until(shared, "both have two partitions")
+            held = second.intake.partitions()
+            assert sorted([*first.intake.partitions(), *held]) == [0, 1, 2, 3]
+            assert sorted(first.revoked) == held
+            all_of_it = {partition: numbered(0, 100) for partition in held}
+            second.until(lambda: second.seen == all_of_it, "its partitions are read")
+        first.until(lambda: len(first.intake.partitions()) == 4, "all are the first one's again")
+        first.drain()
+
+
+def test_whoever_holds_no_partition_has_the_goal_of_all_and_is_heard_to_leave(kafka: Kafka) -> None:
+    """librdkafka leaves without a word; the group would wait for the member for a whole session."""
+    topic = kafka.topic(1)
+    produce(kafka, topic, 0, numbered(0, 3))
+    with reading(kafka, topic, session_timeout_ms=45_000) as first:
+        first.drain()
+        with reading(kafka, topic, session_timeout_ms=45_000) as second:
+
+            def has_joined() -> bool:
+                first.step()
+                return second.intake.goal() is not None
+
+            second.until(has_joined, "it has joined")
+            assert (first.intake.partitions(), second.intake.partitions()) == ([0], [])
+            assert second.intake.goal() == {0: 3}
+        first.until(lambda: members(kafka, topic) == 1, "it has left")
+
+
+@pytest.mark.slow
+@pytest.mark.service("kafka")
+def test_a_broker_that_is_away_is_told_and_read_from_when_it_is_back(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    with kafka_broker() as broker:
+        topic = broker.topic(2)
+        produce(broker, topic, 0, numbered(0, 3))
+        with reading(broker, topic) as reader:
+            reader.drain()
+            broker.kill()
+            with pytest.raises(StoreUnavailable, match="does not answer"):
+                wait_until(lambda: reader.step() and False, "it is told")
+            broker.start()
+            produce(broker, topic, 1, numbered(3, 5))
+            wait_until(lambda: tried(reader) and reader.seen.get(1) == numbered(3, 5), "it is read from", 60)
+            assert reader.seen[0] == numbered(0, 3)
+    assert "rdkafka#consumer" not in capfd.readouterr().err
+
+
+@pytest.mark.slow
+@pytest.mark.service("kafka")
+def test_whoever_lost_the_group_with_its_broker_is_not_done_before_it_is_back() -> None:
+    with kafka_broker() as broker:
+        topic = broker.topic(1)
+        with reading(broker, topic, session_timeout_ms=6_000) as reader:
+            reader.until(lambda: reader.intake.partitions() == [0], "it is a member")
+            produce(broker, topic, 0, numbered(0, 3))
+            reader.positions[0] = reader.intake.first(0)
+            broker.kill()
+            wait_until(lambda: tried(reader) and not reader.intake._consumer.held, "its session is over", 60)
+            assert reader.intake.goal() is None
+            broker.start()
+            wait_until(lambda: tried(reader) and reader.is_done, "it is done", 60)
+            times = len(reader.seen[0]) // 3  # all of it again from the start, where it lost the group twice
+            assert reader.seen == {0: numbered(0, 3) * max(times, 1)}
+
+
+@pytest.mark.slow
+def test_a_member_that_was_away_for_too_long_comes_back(kafka: Kafka) -> None:
+    """It is thrown out, told so when it is back, and shares the partitions again."""
+    topic, times = kafka.topic(2), {"max_poll_interval_ms": 6_000, "session_timeout_ms": 6_000}
+    for partition in range(2):
+        produce(kafka, topic, partition, numbered(0, 10))
+    with reading(kafka, topic, **times) as sleeper, reading(kafka, topic, **times) as other:
+        sleeper.until(lambda: other.step() is None or len(sleeper.intake.partitions()) == 1, "they share")
+        (held,) = sleeper.intake.partitions()
+        other.until(lambda: len(other.intake.partitions()) == 2, "it is thrown out")
+        assert sleeper.intake.partitions() == [held]
+        sleeper.until(lambda: other.step() is None or held in sleeper.revoked, "it is told")
+        sleeper.until(
+            lambda: other.step() is None or len(sleeper.intake.partitions()) == 1, "they share again"
+        )
+        produce(kafka, topic, *(sleeper.intake.partitions()), numbered(10, 12))
+        sleeper.until(
+            lambda: sleeper.seen.get(sleeper.intake.partitions()[0], [])[-1:] == [b"11"], "it reads"
+        )
+
+
+@contextmanager
+def unanswered(broker: KafkaBroker) -> Iterator[str]:
+    """A reader of that topic leaves at the end, and the frozen broker has not answered its last report."""
+    topic = broker.topic(1)
+    produce(broker, topic, 0, numbered(0, 3))
+    with reading(broker, topic) as reader:
+        reader.drain()
+        broker.freeze()
+        reader.intake.report(reader.positions)
+        yield topic
+
+
+@pytest.mark.service("kafka")
+def test_a_broker_that_leaves_a_commit_unanswered_holds_nobody_up_who_leaves(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("featureflow_cli.sources.kafka.CLOSE_S", 1.0)
+    with kafka_broker() as broker:
+        with unanswered(broker):
+            started_s = time.monotonic()
+        assert time.monotonic() - started_s < 5
+    assert "left behind" in caplog.text
+
+
+@pytest.mark.service("kafka")
+def test_whoever_leaves_has_its_last_report_taken_first() -> None:
+    with kafka_broker() as broker:
+        with unanswered(broker) as topic:
+            thawing = threading.Timer(0.5, broker.thaw)
+            thawing.start()
+        thawing.join()
+        stream = KafkaStream(topic=topic, bootstrap_servers=broker.bootstrap)
+        assert Admin(stream, {}).committed(group_id("tests", None, f"g-{topic}"), topic, 1) == {0: 3}
+
+
+def members(kafka: Kafka, topic: str) -> int:
+    (asked,) = kafka.admin.describe_consumer_groups([group_id("tests", None, f"g-{topic}")]).values()
+    return len(asked.result(30).members)
