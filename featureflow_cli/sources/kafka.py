@@ -38,7 +38,8 @@ _FETCHING: Config = {
     "fetch.queue.backoff.ms": 5,  # the default of 1000 stalls a fast consumer
     "queued.min.messages": 100_000,  # of all partitions, as the next: a batch is read ahead, and that is enough
     "queued.max.messages.kbytes": 32 * 1024,  # reading ahead is memory of this process
-    "fetch.wait.max.ms": 100,  # a partition that is taken up waits for the fetch before it
+    "fetch.min.bytes": 64 * 1024,  # a fetch for every few messages costs the broker more than they do
+    "fetch.wait.max.ms": 50,  # ... so long; and a partition that is taken up waits for the fetch before it
     "max.poll.interval.ms": 15 * 60_000,  # a bootstrap may take long, and is no reason to be thrown out
     "session.timeout.ms": 20_000,  # others take over what a killed worker held after so long (45 s by default)
     "heartbeat.interval.ms": 1_000,  # how soon a member hears of a rebalance; a thread of librdkafka's sends them

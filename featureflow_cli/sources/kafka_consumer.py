@@ -37,9 +37,8 @@ class GroupConsumer:
     """`held`: the partitions that the group has given to this member; it changes inside of `read` only.
 
     `joined`: the group has given them out, and has not thrown this member out since (one that held none is not told
-    of that). `ends`: per partition the offset
-    at which its end was met, as long as nothing was read since. `on_revoke` is called with partitions before they go
-    to others.
+    of that). `ends`: per partition the offset at which its end was met, as long as nothing was read since. `on_revoke`
+    is called with partitions before they go to others.
     """
 
     def __init__(
