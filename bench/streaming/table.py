@@ -55,16 +55,17 @@ class Fact:
 
 def at_least(name: str, ratios: Sequence[float], target: float) -> Fact:
     """The median of what the rounds found, and between what they lie."""
-    return Fact(name, _spread(ratios), f"at least {target:g}", median(ratios) >= target)
+    return Fact(name, spread(ratios), f"at least {target:g}", median(ratios) >= target)
 
 
 def at_most(name: str, ratios: Sequence[float], target: float) -> Fact:
-    return Fact(name, _spread(ratios), f"at most {target:g}", median(ratios) <= target)
+    return Fact(name, spread(ratios), f"at most {target:g}", median(ratios) <= target)
 
 
-def _spread(ratios: Sequence[float]) -> str:
-    found = f"{median(ratios):.3g}"
-    return found if len(ratios) == 1 else f"{found} ({min(ratios):.3g} to {max(ratios):.3g})"
+def spread(figures: Sequence[float], form: str = ".3g") -> str:
+    """The median, and between what they lie."""
+    found = f"{median(figures):{form}}"
+    return found if len(figures) == 1 else f"{found} ({min(figures):{form}} to {max(figures):{form}})"
 
 
 def show(title: str, rates: Sequence[Rate], facts: Sequence[Fact]) -> None:
