@@ -18,6 +18,7 @@ from featureflow_cli.sources import json_messages, json_structs, letters
 from featureflow_cli.sources.arrays import Bools, Ints
 from featureflow_cli.sources.batches import Decoded, RawBatch
 from featureflow_cli.sources.fitting import fit
+from featureflow_cli.sources.json_paths import text_at
 from featureflow_cli.sources.letters import Letter, Reason, shown
 from featureflow_cli.sources.literals import ISO8601
 from featureflow_cli.sources.parallel import each
@@ -81,8 +82,11 @@ def decode_json(messages: Sequence[bytes], offsets: Ints, source: Source) -> Dec
     Few messages of a topic are read as structs, which costs the least. Many are read by Arrow, outside of Python's
     lock, which the writer of the batch before them wants meanwhile; and so are a file's, on all cores.
     """
-    reader = json_structs if source.kafka is not None and len(messages) < FEW else json_messages
-    parts, broken = reader.read(messages, source)
+    if source.kafka is None:
+        reader = json_messages.read
+    else:
+        reader = json_structs.read if len(messages) < FEW else json_structs.read_many
+    parts, broken = reader(messages, source)
     decoded = each(
         lambda part: _decode_columns(
             part.columns, offsets[part.rows], source, _Messages(messages, part.rows, source)
@@ -135,7 +139,7 @@ class _Messages(NamedTuple):
         return [self.every[row] for row in self.rows[rows]]
 
     def text(self, row: int, name: str) -> str:
-        return json_messages.text_at(self.every[self.rows[row]], self.source.paths[name])
+        return text_at(self.every[self.rows[row]], self.source.paths[name])
 
 
 class _Rows(NamedTuple):

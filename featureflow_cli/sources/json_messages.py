@@ -28,10 +28,11 @@ from featureflow_cli.sources.json_kinds import (
     types_of,
     usual_kind,
 )
+from featureflow_cli.sources.json_paths import misfit_at, value_at
 from featureflow_cli.sources.letters import NO_VALUE, Reason, shown
 from featureflow_cli.sources.literals import ISO8601, Misfit, fit_json, json_text, read_json
 from featureflow_cli.sources.parallel import each
-from featureflow_cli.spec.types import ColumnType, arrow_type
+from featureflow_cli.spec.types import arrow_type
 
 BLOCK_MESSAGES = 8192
 BLOCK_BYTES = 64 << 20
@@ -40,6 +41,7 @@ FEWEST_ALIKE = 16
 OPEN, CLOSE = b'{"v":', b"}\n"
 
 Rows = npt.NDArray[np.int64]
+NONE: Rows = np.empty(0, np.int64)
 
 
 class Part(NamedTuple):
@@ -67,7 +69,7 @@ class Block(NamedTuple):
 
 def read(messages: Sequence[bytes], source: Source) -> tuple[list[Part], list[Broken]]:
     """Every message is in one of the parts or broken; a missing field is null, undeclared ones are ignored."""
-    usual = tuple(usual_kind(kind, source.formats.get(name)) for name, kind in source.columns.items())
+    usual = _usual(source)
     sizes = np.fromiter(map(len, messages), np.int64, len(messages))
     spans = block_spans(sizes)
 
@@ -79,9 +81,18 @@ def read(messages: Sequence[bytes], source: Source) -> tuple[list[Part], list[Br
     return [part for one in blocks for part in one.parts], [row for one in blocks for row in one.broken]
 
 
-def text_at(message: bytes, path: Sequence[str]) -> str:
-    """The value at a path of a message that was read, as it stands there."""
-    return _written(_at(read_json(message.decode()), path))
+def read_blocks(messages: Sequence[bytes], source: Source) -> tuple[list[Part], Rows]:
+    """Whole blocks, of values of the usual kinds and no others; and the messages that are in no such block."""
+    usual = _usual(source)
+    sizes = np.fromiter(map(len, messages), np.int64, len(messages))
+
+    def block(span: tuple[int, int]) -> list[Part]:
+        if any(may_be_deep(messages[row]) for row in long_enough(sizes, *span)):
+            return []
+        return _read_block(messages, range(*span), usual, source)[0]
+
+    parts = [part for found in each(block, block_spans(sizes)) for part in found]
+    return parts, np.delete(np.arange(len(messages)), np.concatenate([NONE, *(part.rows for part in parts)]))
 
 
 def _read_span(
@@ -113,6 +124,10 @@ def _read_span(
         singly, broken = _read_singly(messages, sorted(left), source)
         parts.append(singly)
     return Block(parts, broken, likely)
+
+
+def _usual(source: Source) -> Kinds:
+    return tuple(usual_kind(kind, source.formats.get(name)) for name, kind in source.columns.items())
 
 
 def block_spans(sizes: Rows) -> list[tuple[int, int]]:
@@ -218,7 +233,7 @@ def _alike(messages: Sequence[bytes], rows: Sequence[int], source: Source) -> di
     for row in rows:
         try:
             event = orjson.loads(messages[row])
-            signature: Signature = tuple(kind_of(_at(event, path), kinds) for path, kinds in columns)
+            signature: Signature = tuple(kind_of(value_at(event, path), kinds) for path, kinds in columns)
         except (orjson.JSONDecodeError, Misfit):
             signature = UNREADABLE
         groups.setdefault(signature, []).append(row)
@@ -252,12 +267,12 @@ def _read_singly(messages: Sequence[bytes], rows: list[int], source: Source) -> 
         values: list[Any] = []
         for (name, column_type), path in zip(source.columns.items(), source.paths.values(), strict=True):
             try:
-                value = _at(event, path)
+                value = value_at(event, path)
                 values.append(fit_json(value, column_type, source.formats.get(name, ISO8601)))
             except Misfit:
                 break
         if len(values) < len(source.columns):
-            broken.append(Broken(row, Reason.WRONG_TYPE, _misfit(event, name, column_type, path)))
+            broken.append(Broken(row, Reason.WRONG_TYPE, misfit_at(event, name, column_type, path)))
         else:
             held.append(row)
             found.append(values)
@@ -266,25 +281,3 @@ def _read_singly(messages: Sequence[bytes], rows: list[int], source: Source) -> 
         for index, (name, column_type) in enumerate(source.columns.items())
     }
     return Part(np.array(held, np.int64), columns), broken
-
-
-def _at(event: Any, path: Sequence[str]) -> Any:
-    """The value at a path; None where a field is missing or null, Misfit where one on the way is no object."""
-    for name in path:
-        if event is None:
-            return None
-        if not isinstance(event, dict):
-            raise Misfit
-        event = event.get(name)
-    return event
-
-
-def _misfit(event: Any, name: str, column_type: ColumnType, path: Sequence[str]) -> str:
-    try:
-        return f"column '{name}': {shown(_written(_at(event, path)))} is not {column_type}"
-    except Misfit:
-        return f"column '{name}': '{'.'.join(path[:-1])}' is not an object"
-
-
-def _written(value: object) -> str:
-    return value if isinstance(value, str) else json_text(value)
