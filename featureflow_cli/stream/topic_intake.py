@@ -84,7 +84,7 @@ class TopicIntake:
             self._check_topic()  # who holds nothing has not looked yet
             topic = self._admin.require(self._kafka.topic)
             offsets = self._admin.offsets(topic.name, topic.partitions)
-            self._goal = {partition: end for partition, (first, end) in offsets.items() if first < end}
+            self._goal = {partition: end for partition, (_, end) in offsets.items() if end}
         return self._goal
 
     def behind(self, positions: Mapping[int, int]) -> Mapping[int, int]:

@@ -109,6 +109,17 @@ def test_the_goal_is_what_was_there_when_it_was_first_asked_for(kafka: Kafka) ->
         assert reader.intake.goal() == {0: 5, 1: 4}
 
 
+def test_the_goal_has_what_the_topic_let_go(kafka: Kafka) -> None:
+    """Whoever holds the partition hears of it only if there is something to be read."""
+    topic = kafka.topic(2)
+    produce(kafka, topic, 0, numbered(0, 5))
+    for done in kafka.admin.delete_records([TopicPartition(topic, 0, 5)]).values():
+        done.result(30)
+    with reading(kafka, topic) as reader:
+        reader.until(lambda: reader.intake.goal() is not None, "it has joined")
+        assert reader.intake.goal() == {0: 5}
+
+
 def test_an_open_transaction_is_not_waited_for(kafka: Kafka) -> None:
     topic = kafka.topic(1)
     produce(kafka, topic, 0, numbered(0, 2))
