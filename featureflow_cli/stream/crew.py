@@ -18,8 +18,11 @@ DROPPED_AFTER_US = MINUTE_US
 class Crew:
     """One worker per source that has anything to do. Counts outlive the workers."""
 
-    def __init__(self, project: Project, progress: dict[str, Progress], skip_lost: bool = False) -> None:
+    def __init__(
+        self, project: Project, progress: dict[str, Progress], once: bool = False, skip_lost: bool = False
+    ) -> None:
         self.progress = progress
+        self._once = once
         self._skip_lost = skip_lost
         self._project = project
         self._online = project.online
@@ -110,7 +113,7 @@ class Crew:
             if source.streamed or members:
                 progress = self.progress.setdefault(source.name, Progress(source.name))
                 worker = Worker(source, members, ground.outside(source, progress), progress)
-                worker.skip_lost = self._skip_lost
+                worker.once, worker.skip_lost = self._once, self._skip_lost
                 workers.append(worker)
         return workers
 

@@ -69,8 +69,8 @@ class Intake(Protocol):
     def goal(self) -> Mapping[int, int] | None:
         """One past the last event that was there when this was first asked, per partition, whoever holds it.
 
-        Asked when a read found nothing; without a partition where there is nothing more to wait for, None where it is
-        too early to tell.
+        Without a partition where there is nothing more to wait for once a read finds nothing; None where it is too
+        early to tell.
         """
 
     def behind(self, positions: Mapping[int, int]) -> Mapping[int, int]:

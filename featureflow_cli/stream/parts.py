@@ -1,6 +1,6 @@
 """A worker's hold on partitions: which are its own, and where each is taken up (design.md 4, "The log decides")."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -10,7 +10,7 @@ from featureflow_cli.offline.snapshots import Snapshot
 from featureflow_cli.sources import files
 from featureflow_cli.sources.verdicts import Memory
 from featureflow_cli.stream.deciding import memory_of
-from featureflow_cli.stream.outside import Outside
+from featureflow_cli.stream.outside import Intake, Outside
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -69,6 +69,14 @@ def take(
     start = min(low, end) if is_kept else end
     replay = outside.replayed(base, partition, start, end) if start < end else None
     return Part(start, end, memory, replay)
+
+
+def unfinished(positions: Mapping[int, int], intake: Intake) -> dict[int, int]:
+    """Without those that are found at the intake's goal or behind it: what is not found is read, to hear why."""
+    goal, found = intake.goal(), intake.behind(positions)
+    if goal is None:
+        return dict(positions)
+    return {each: at for each, at in positions.items() if each not in found or at < goal.get(each, 0)}
 
 
 def applied_by_others(partitions: Sequence[int], members: Sequence[Kept], outside: Outside) -> dict[int, int]:

@@ -36,6 +36,7 @@ class WithReplays:
         self._letters = letters
         self._source = source
         self._readers = readers
+        self._end: int | None = None  # of those that were asked for when the goal was
 
     @property
     def waits(self) -> bool:
@@ -63,7 +64,12 @@ class WithReplays:
         return found
 
     def goal(self) -> Mapping[int, int] | None:
-        return self._events.goal()
+        goal = self._events.goal()
+        if goal is None:
+            return None
+        if self._end is None:
+            self._end = len(self._registry.replays(self._source))
+        return {**goal, REPLAY: self._end} if self._end else goal
 
     def behind(self, positions: Mapping[int, int]) -> Mapping[int, int]:
         return self._events.behind(positions)

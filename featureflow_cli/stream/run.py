@@ -71,7 +71,7 @@ def run(
     kept in `progress`.
     """
     started_us = project.clock()
-    crew = Crew(project, {} if progress is None else progress, skip_lost)
+    crew = Crew(project, {} if progress is None else progress, once, skip_lost)
     interval_us = project.config.stream.commit_interval
     with (
         closing(crew),

@@ -28,7 +28,7 @@ from featureflow_cli.stream.faults import reached
 from featureflow_cli.stream.gaps import pass_over
 from featureflow_cli.stream.merging import Written
 from featureflow_cli.stream.outside import NEWS_S, OffsetGone, Outside
-from featureflow_cli.stream.parts import Part, applied_by_others, own, take
+from featureflow_cli.stream.parts import Part, applied_by_others, own, take, unfinished
 from featureflow_cli.stream.progress import Progress
 from featureflow_cli.stream.reading import read
 from featureflow_cli.stream.writing import Writing
@@ -39,14 +39,15 @@ BATCH_ROWS = 100_000
 class Worker:
     """The stream of one source into the states of `members` and, where it has one, into its log.
 
-    `has_news`: whether the last `poll` found any; None where it did not come to that.
+    `has_news`: whether the last `poll` found any; None where it did not come to that. With `once` it reads not much
+    further than the intake's goal: who asks for an end gets there, however fast more comes.
     """
 
     def __init__(self, source: Source, members: Sequence[Kept], outside: Outside, progress: Progress) -> None:
         self.source = source
         self.members = list(members)
         self.progress = progress
-        self.skip_lost = False
+        self.once = self.skip_lost = False
         self.has_news: bool | None = None
         self.parts: dict[int, Part] = {}
         self.commits = Commits(outside, progress)
@@ -175,9 +176,10 @@ class Worker:
         that is gone takes the partition up anew [reset]; FeatureflowError where events are lost.
         """
         self.has_news = None
-        asked = self._positions()
+        intake, asked = self._outside.intake, self._positions()
         try:
-            raw = read(self._outside.intake, self.source, asked, rows, wait_s)
+            asked = unfinished(asked, intake) if self.once else asked
+            raw = read(intake, self.source, asked, rows, wait_s)
         except OffsetGone as gone:
             self._again(gone.partition)
             return None

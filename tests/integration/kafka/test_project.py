@@ -4,6 +4,7 @@ import json
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from decimal import Decimal
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -112,6 +113,48 @@ def test_events_that_are_gone_end_the_stream_unless_they_are_to_be_skipped(
     assert "--skip-lost" in caught.value.hint
     streamed(project, skip_lost=True)
     assert [offset for _, offset in positions(project, "events")] == [0, 1, 2, 7, 8]
+
+
+def test_events_that_are_all_gone_are_told_too(tmp_path: Path, kafka: Kafka) -> None:
+    topic = kafka.topic(1)
+    project = shop(tmp_path, topic, kafka.bootstrap)
+    put(kafka, topic, 0, range(3))
+    streamed(project)
+    put(kafka, topic, 0, range(3, 9))
+    delete_below(kafka, topic, 0, 9)
+    with pytest.raises(FeatureflowError, match=r"events 3 to 8 of partition 0 are gone"):
+        streamed(project)
+
+
+def test_a_single_run_ends_though_more_comes_all_the_time(tmp_path: Path, kafka: Kafka) -> None:
+    topic = kafka.topic(1)
+    project = shop(tmp_path, topic, kafka.bootstrap)
+    put(kafka, topic, 0, range(50))
+    numbers, is_over = count(50), threading.Event()
+    producer = Producer({"bootstrap.servers": kafka.bootstrap, "linger.ms": 0})
+
+    def feed() -> None:
+        while not is_over.wait(0.001):
+            event = {"event_id": f"e{next(numbers)}", "user_id": 1, "at": "2026-01-01T00:00:00Z"}
+            producer.produce(topic, json.dumps(event).encode(), partition=0)
+            producer.poll(0)
+
+    stop = threading.Event()
+    feeding, late = threading.Thread(target=feed), threading.Timer(60, stop.set)
+    feeding.start()
+    late.start()
+    try:
+        report = run(open_project(tmp_path, None, {}, system_clock), once=True, stop=stop)
+    finally:
+        is_over.set()
+        late.cancel()
+        feeding.join()
+        producer.flush(30)
+    assert not report.stopped
+    assert report.read >= 50
+    streamed(project)
+    assert positions(project, "events") == [(0, offset) for offset in range(next(numbers))]
+    assert_online_is_the_log(project)
 
 
 def test_what_was_deleted_after_it_was_streamed_is_no_loss(tmp_path: Path, kafka: Kafka) -> None:

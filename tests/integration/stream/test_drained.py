@@ -10,12 +10,16 @@ from tests.integration.stream.world import START_US, Topic, World, compiled
 
 
 class Member(Topic):
-    """A topic, and which of its partitions this member holds; `start` is the first offset that it has."""
+    """A topic, and which of its partitions this member holds; `start` is the first offset that it has.
+
+    `fixed`: the goal as it was when it was asked for.
+    """
 
     def __init__(self, topic: Topic, held: Sequence[int]) -> None:
         self.messages = topic.messages
         self.held = held
         self.start = 0
+        self.fixed: Mapping[int, int] | None = None
 
     def partitions(self) -> Sequence[int]:
         return self.held
@@ -24,7 +28,10 @@ class Member(Topic):
         return self.start
 
     def goal(self) -> Mapping[int, int]:
-        return {partition: len(messages) for partition, messages in self.messages.items() if messages}
+        return self.fixed or {partition: len(each) for partition, each in self.messages.items() if each}
+
+    def behind(self, positions: Mapping[int, int]) -> Mapping[int, int]:
+        return {each: len(self.messages[each]) - position for each, position in positions.items()}
 
 
 @pytest.fixture
@@ -92,3 +99,20 @@ def test_what_the_topic_dropped_before_anybody_read_it_is_not_waited_for(world: 
     assert not is_drained(idle)
     seen.start = 1
     assert is_drained(idle)
+
+
+def test_a_single_run_reads_no_further_than_its_goal_though_more_comes(world: World) -> None:
+    worker, seen = member(world, [0, 1])
+    worker.once = True
+    put(world, 0)
+    put(world, 0)
+    seen.fixed = seen.goal()
+    for offset in (0, 1):
+        batch = worker.poll(rows=1)
+        assert batch is not None
+        assert batch.spans == {0: (offset, offset + 1)}
+        put(world, 0)
+        put(world, 1)
+    assert is_drained(worker)
+    worker.once = False
+    assert worker.poll() is not None

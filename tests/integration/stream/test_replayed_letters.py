@@ -9,9 +9,11 @@ from featureflow_cli.cli.main import app
 from featureflow_cli.evaluate.project import Project, open_project
 from featureflow_cli.evaluate.vector import Reader
 from featureflow_cli.offline.letters import DeadLetters
-from featureflow_cli.stream.replays import REPLAY
+from featureflow_cli.plan.registry import Registry
+from featureflow_cli.stream.replays import REPLAY, WithReplays
 from featureflow_cli.stream.run import run
 from featureflow_cli.times import parse_timestamp
+from tests.integration.stream.world import Topic
 
 NOON_US = parse_timestamp("2026-01-01T12:00:00Z")
 FEATURES = """\
@@ -82,3 +84,12 @@ def test_mended_letters_become_events_once_and_the_others_stay_letters(tmp_path:
             (-1, "wrong_type"),
         ]
         call("dead-letters", "replay", "--position", "-1:1")
+
+
+def test_a_goal_has_the_letters_that_were_to_be_replayed_when_it_was_first_asked_for(tmp_path: Path) -> None:
+    registry = Registry(tmp_path / "registry.db", "shop", None)
+    intake = WithReplays(Topic([0]), registry, DeadLetters(str(tmp_path / "letters")), "events")
+    registry.list_replays("events", [(0, 3), (0, 5)], NOON_US)
+    for _ in range(2):
+        assert intake.goal() == {REPLAY: 2}
+        registry.list_replays("events", [(0, 8)], NOON_US)
