@@ -7,6 +7,7 @@ nobody can make ids that collide.
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -42,6 +43,11 @@ class Ids:
 
     def __getitem__(self, rows: slice) -> "Ids":
         return Ids(self.values[rows], self.hashes[rows])
+
+    @cached_property
+    def order(self) -> Ints:
+        """Their places, sorted by hash: asked for when they are looked for, and when they are remembered."""
+        return np.argsort(self.hashes)
 
     def take(self, rows: Ints) -> "Ids":
         return Ids(self.values.take(pa.array(rows)), self.hashes[rows])
@@ -88,7 +94,7 @@ class Remembered:
             return
         newest_us = int(moments.max())
         places = self._keep(ids.values, newest_us) + np.arange(len(ids))
-        order = np.argsort(ids.hashes)
+        order = ids.order
         run = _Run(ids.hashes[order], moments[order], places[order], newest_us)
         self._runs = [held for held in self._runs if held.newest_us >= oldest_us]
         while self._runs and len(self._runs[-1].hashes) <= 2 * len(run.hashes):
@@ -158,7 +164,7 @@ def _text_hashes(texts: Any) -> Hashes:
     lengths = np.diff(offsets)
     octets = np.frombuffer(texts.buffers()[2] or b"", np.uint8)
     hashes = np.empty(len(texts), np.uint64)
-    for length in np.unique(lengths).tolist():
+    for length in np.flatnonzero(np.bincount(np.minimum(lengths, LONGEST + 1))).tolist():
         if length <= LONGEST:
             rows = np.flatnonzero(lengths == length)
             padded = np.zeros((len(rows), -(-length // 4) * 4), np.uint8)

@@ -20,7 +20,7 @@ from featureflow_cli.compute.views import Source
 from featureflow_cli.sources.arrays import Bools, Ints
 from featureflow_cli.sources.letters import BATCH_SCHEMA, Letter, Reason, to_table
 from featureflow_cli.sources.payloads import payloads
-from featureflow_cli.sources.remembered import NEVER_US, NO_IDS, Hashes, Ids, Remembered, ids_of
+from featureflow_cli.sources.remembered import NEVER_US, NO_IDS, Ids, Remembered, ids_of
 from featureflow_cli.times import format_duration, format_timestamp
 
 NOTHING_YET_US = NEVER_US
@@ -122,7 +122,7 @@ def _judge(ids: Ids, moments: Ints, punctual: Bools, letters: Any, memory: Memor
     at = np.flatnonzero(punctual)
     if len(at) < len(ids):
         ids, moments = ids.take(at), moments[at]
-    doubtful = _may_come_again(ids.hashes, memory.accepted)
+    doubtful = _may_come_again(ids, memory.accepted)
     if doubtful.any():
         kept = _judge_in_turn(ids, moments, doubtful, memory, source.dedupe_within_us)
         accepted[at[~kept]] = False
@@ -130,16 +130,15 @@ def _judge(ids: Ids, moments: Ints, punctual: Bools, letters: Any, memory: Memor
     return Verdict(accepted, letters, int(at.size - len(ids)), ids, moments)
 
 
-def _may_come_again(hashes: Hashes, accepted: Remembered) -> Bools:
+def _may_come_again(ids: Ids, accepted: Remembered) -> Bools:
     """Where an id may be one that is remembered or that stands here more than once: by its hash, so perhaps not."""
-    order = np.argsort(hashes)
-    in_order = hashes[order]
+    in_order = ids.hashes[ids.order]
     again = accepted.may_hold(in_order)
     twice = in_order[1:] == in_order[:-1]
     again[1:] |= twice
     again[:-1] |= twice
-    doubtful = np.empty(len(hashes), np.bool_)
-    doubtful[order] = again
+    doubtful = np.empty(len(ids), np.bool_)
+    doubtful[ids.order] = again
     return doubtful
 
 
