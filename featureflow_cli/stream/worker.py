@@ -227,7 +227,7 @@ class Worker:
         if not left or mine.keys() & left:
             return not left
         applied = applied_by_others(left, self.members, self._outside)
-        return all(applied[partition] >= goal[partition] for partition in left)
+        return all(applied.get(partition, 0) >= goal[partition] for partition in left)
 
     def look_behind(self) -> None:
         """Note how far the source has run ahead."""
