@@ -1,9 +1,9 @@
 """Kafka to Redis and Delta, side by side in one run: `python -m bench.streaming` from the root of the checkout.
 
 The floor consumes the same topic with the same consumer settings, decodes the JSON, and does no more. A machine
-drifts: so all are run in turn, in rounds, the floor before and after each; a ratio is that of a round, and of the
-rounds' ratios the median counts. `--only` names parts: rates, peers, freshness, memory, states. CPU is that of the
-worker and of Redis.
+drifts: so all are run in turn, in rounds, the floor before and after each; a ratio is that of a round (to the floor
+beside it, or to another run just before), and of the rounds' ratios the median counts. `--only` names parts: rates,
+peers, freshness, memory, states. CPU is that of the worker and of Redis.
 """
 
 import argparse
@@ -97,8 +97,10 @@ def _middle(found: Sequence[Rate]) -> Rate:
 
 
 def _against(ones: Sequence[Rate], others: Sequence[Rate]) -> list[float]:
-    """How much faster the ones were than the others in each round, by what each was of its floor."""
-    return [(one.share or 0) / (other.share or 1) for one, other in zip(ones, others, strict=True)]
+    """How much faster the ones were than the others in each round: they ran one after the other, so that floors would
+    only add their own noise.
+    """
+    return [one.a_second / other.a_second for one, other in zip(ones, others, strict=True)]
 
 
 def told(what: str) -> None:
