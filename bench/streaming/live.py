@@ -64,21 +64,22 @@ def following(folder: Path, *options: str) -> Iterator[tuple[int, int]]:
 
 
 def catching_up(bench: Bench, workers: int) -> Rate:
-    """Streams that follow, from the first events that any of them has counted to the last of the topic.
+    """Streams that follow, from the first events that the last of them has counted to the last of the topic.
 
-    The batch that is under way when it is first seen is not counted, nor is its time; start-up is not part of it.
+    The batch that is under way when it is first seen is not counted, nor is its time: start-up is not part of it, nor
+    how the group shares its partitions.
     """
     folder = project(bench, "several", dedupe=False)
-    seen: list[tuple[float, int]] = []
+    seen: list[tuple[float, list[int]]] = []
     with following(folder, "--workers", str(workers)) as (_, port):
 
         def all_read() -> bool:
-            seen.append((time.perf_counter(), sum(map(events_read, range(port, port + workers)))))
+            seen.append((time.perf_counter(), list(map(events_read, range(port, port + workers)))))
             time.sleep(0.04)
-            return seen[-1][1] >= bench.events
+            return sum(seen[-1][1]) >= bench.events
 
         wait_until(all_read, "all is streamed", 600)
-    started, first = next((at, read) for at, read in seen if read > 0)
+    started, first = next((at, sum(read)) for at, read in seen if all(read))
     name = f"ours following, {workers} worker{'s' if workers > 1 else ''}"
     return Rate(name, bench.events - first, seen[-1][0] - started)
 
