@@ -25,7 +25,8 @@ from featureflow_cli.sources.parallel import each
 from featureflow_cli.sources.payloads import as_text, payloads
 from featureflow_cli.spec.types import arrow_type
 
-FEW = json_messages.BLOCK_MESSAGES // 2
+MANY = json_messages.BLOCK_MESSAGES // 2
+"""From so many messages of a topic on, Arrow is the reader."""
 NOTHING = np.empty(0, np.int64)
 
 
@@ -85,7 +86,7 @@ def decode_json(messages: Sequence[bytes], offsets: Ints, source: Source) -> Dec
     if source.kafka is None:
         reader = json_messages.read
     else:
-        reader = json_structs.read if len(messages) < FEW else json_structs.read_many
+        reader = json_structs.read if len(messages) < MANY else json_structs.read_many
     parts, broken = reader(messages, source)
     decoded = each(
         lambda part: _decode_columns(

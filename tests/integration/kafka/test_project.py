@@ -99,15 +99,21 @@ def test_events_come_once_from_wherever_the_log_ends(tmp_path: Path, kafka: Kafk
     assert sorted(letters.column("payload").to_pylist()) == [b"", b"{"]
 
 
-def test_events_that_are_gone_end_the_stream_unless_they_are_to_be_skipped(
-    tmp_path: Path, kafka: Kafka
-) -> None:
+def with_gone(folder: Path, kafka: Kafka, below: int) -> Project:
+    """Of nine events three are streamed, and the topic no longer has those below that offset."""
     topic = kafka.topic(1)
-    project = shop(tmp_path, topic, kafka.bootstrap)
+    project = shop(folder, topic, kafka.bootstrap)
     put(kafka, topic, 0, range(3))
     streamed(project)
     put(kafka, topic, 0, range(3, 9))
-    delete_below(kafka, topic, 0, 7)
+    delete_below(kafka, topic, 0, below)
+    return project
+
+
+def test_events_that_are_gone_end_the_stream_unless_they_are_to_be_skipped(
+    tmp_path: Path, kafka: Kafka
+) -> None:
+    project = with_gone(tmp_path, kafka, 7)
     with pytest.raises(FeatureflowError, match=r"events 3 to 6 of partition 0 are gone") as caught:
         streamed(project)
     assert "--skip-lost" in caught.value.hint
@@ -116,12 +122,7 @@ def test_events_that_are_gone_end_the_stream_unless_they_are_to_be_skipped(
 
 
 def test_events_that_are_all_gone_are_told_too(tmp_path: Path, kafka: Kafka) -> None:
-    topic = kafka.topic(1)
-    project = shop(tmp_path, topic, kafka.bootstrap)
-    put(kafka, topic, 0, range(3))
-    streamed(project)
-    put(kafka, topic, 0, range(3, 9))
-    delete_below(kafka, topic, 0, 9)
+    project = with_gone(tmp_path, kafka, 9)
     with pytest.raises(FeatureflowError, match=r"events 3 to 8 of partition 0 are gone"):
         streamed(project)
 

@@ -139,12 +139,18 @@ def test_messages_are_read_as_one_by_one(hostile: list[bytes], good: int) -> Non
     assert len(decoded.letters) + len(decoded.rows) == len(every)
 
 
-def test_what_msgspec_reads_nobody_else_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[list[bytes]]:
+    """The messages that the exact way was asked for, call by call; it answers as ever."""
     asked: list[list[bytes]] = []
     read = json_messages.read
     monkeypatch.setattr(
         json_messages, "read", lambda some, source: (asked.append(list(some)), read(some, source))[1]
     )
+    return asked
+
+
+def test_what_msgspec_reads_nobody_else_is_asked_for(asked: list[list[bytes]]) -> None:
     odd = GOOD.replace("0.1", '"0.1"').encode()
     parts, broken = json_structs.read([GOOD.encode()] * 100 + [odd, b"rubbish"], SHOP)
     assert asked == [[odd, b"rubbish"]]
@@ -160,18 +166,13 @@ def test_many_messages_are_read_as_few_are(hostile: list[bytes], good: int) -> N
     """Here a block is small, and all messages are many."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(json_messages, "BLOCK_MESSAGES", 7)
-        patch.setattr(decoding, "FEW", 0)
+        patch.setattr(decoding, "MANY", 0)
         from_json(SHOP, *[GOOD.encode()] * good, *hostile)
 
 
 def test_an_odd_message_among_many_costs_the_others_nothing_but_a_second_look(
-    monkeypatch: pytest.MonkeyPatch,
+    asked: list[list[bytes]],
 ) -> None:
-    asked: list[list[bytes]] = []
-    read = json_messages.read
-    monkeypatch.setattr(
-        json_messages, "read", lambda some, source: (asked.append(list(some)), read(some, source))[1]
-    )
     many = [GOOD.encode()] * (2 * BLOCK_MESSAGES)
     json_structs.read_many(many, SHOP)
     assert not asked
