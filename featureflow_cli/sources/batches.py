@@ -1,6 +1,5 @@
 """What passes from a reader to the decoder, and from the decoder on."""
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,12 +13,11 @@ from featureflow_cli.sources import letters
 class RawBatch:
     """Events as they came, of one partition, in order of offset.
 
-    `content` is a list of JSON messages (bytes) or an Arrow table whose columns are the file's; `offsets` has
-    one offset for each. `letters` (letters.BATCH_SCHEMA) are what the reader itself could not read as events;
-    their offsets are others.
-    `end` is one past the last offset that this batch covers. `recorded_at_us` is the time that the source
-    recorded: of all, or of each event and letter, in order of offset. `decoding` is set where it is being decoded
-    already: it waits for what becomes of it.
+    `content` is a list of JSON messages (bytes), an Arrow table whose columns are the file's, or what has become of
+    them already (Decoded); `offsets` has one offset for each. `letters` (letters.BATCH_SCHEMA) are what the reader
+    itself could not read as events; their offsets are others. `end` is one past the last offset that this batch
+    covers. `recorded_at_us` is the time that the source recorded: of all, or of each event and letter, in order of
+    offset.
     """
 
     content: Any
@@ -27,7 +25,6 @@ class RawBatch:
     end: int
     recorded_at_us: int | npt.NDArray[np.int64]
     letters: Any = field(default_factory=letters.BATCH_SCHEMA.empty_table)
-    decoding: "Callable[[], Decoded] | None" = None
 
     def recorded_of(self, offsets: npt.NDArray[np.int64]) -> int | npt.NDArray[np.int64]:
         """The time that the source recorded for the events and letters at `offsets` (of this batch)."""

@@ -25,15 +25,13 @@ from featureflow_cli.sources.parallel import each
 from featureflow_cli.sources.payloads import as_text, payloads
 from featureflow_cli.spec.types import arrow_type
 
-MANY = json_messages.BLOCK_MESSAGES // 2
-"""From so many messages of a topic on, Arrow is the reader."""
 NOTHING = np.empty(0, np.int64)
 
 
 def decode(batch: RawBatch, source: Source) -> Decoded:
     """Any raw batch; its own letters are among the answer's."""
-    if batch.decoding is not None:
-        return batch.decoding()
+    if isinstance(batch.content, Decoded):
+        return batch.content
     if isinstance(batch.content, pa.Table):
         decoded = decode_table(batch.content, batch.offsets, source)
     else:
@@ -45,12 +43,12 @@ def decode(batch: RawBatch, source: Source) -> Decoded:
 
 def decode_all(batches: Sequence[RawBatch], source: Source) -> list[Decoded]:
     """What `decode` says of each. Messages are read as if all were of one batch: every reading has its price."""
-    fresh = [batch for batch in batches if batch.decoding is None]
+    fresh = [batch for batch in batches if not isinstance(batch.content, Decoded)]
     if all(isinstance(batch.content, list) for batch in fresh):
         made = iter(_decode_side_by_side(fresh, source))
     else:
         made = iter(each(partial(decode, source=source), fresh))
-    return [next(made) if batch.decoding is None else batch.decoding() for batch in batches]
+    return [batch.content if isinstance(batch.content, Decoded) else next(made) for batch in batches]
 
 
 def _decode_side_by_side(batches: Sequence[RawBatch], source: Source) -> list[Decoded]:
@@ -80,13 +78,10 @@ def _cut(table: Any, name: str, offsets: Ints, bounds: Ints) -> tuple[Any, list[
 def decode_json(messages: Sequence[bytes], offsets: Ints, source: Source) -> Decoded:
     """JSON objects, one a message; the payload of a letter is the message as it came.
 
-    Few messages of a topic are read as structs, which costs the least. Many are read by Arrow, outside of Python's
-    lock, which the writer of the batch before them wants meanwhile; and so are a file's, on all cores.
+    A topic's are read as structs, which costs the least, in a process that does nothing else (reader_process.py); a
+    file's by Arrow, on all cores.
     """
-    if source.kafka is None:
-        reader = json_messages.read
-    else:
-        reader = json_structs.read if len(messages) < MANY else json_structs.read_many
+    reader = json_messages.read if source.kafka is None else json_structs.read
     parts, broken = reader(messages, source)
     decoded = each(
         lambda part: _decode_columns(

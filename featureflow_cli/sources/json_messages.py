@@ -81,20 +81,6 @@ def read(messages: Sequence[bytes], source: Source) -> tuple[list[Part], list[Br
     return [part for one in blocks for part in one.parts], [row for one in blocks for row in one.broken]
 
 
-def read_blocks(messages: Sequence[bytes], source: Source) -> tuple[list[Part], Rows]:
-    """Whole blocks, of values of the usual kinds and no others; and the messages that are in no such block."""
-    usual = _usual(source)
-    sizes = np.fromiter(map(len, messages), np.int64, len(messages))
-
-    def block(span: tuple[int, int]) -> list[Part]:
-        if any(may_be_deep(messages[row]) for row in long_enough(sizes, *span)):
-            return []
-        return _read_block(messages, range(*span), usual, source)[0]
-
-    parts = [part for found in each(block, block_spans(sizes)) for part in found]
-    return parts, np.delete(np.arange(len(messages)), np.concatenate([NONE, *(part.rows for part in parts)]))
-
-
 def _read_span(
     messages: Sequence[bytes],
     sizes: Rows,

@@ -5,7 +5,7 @@ numbers as whole numbers. It makes another of one kind only, a double of a whole
 What it refuses, `json_messages` reads; and so what msgspec does not look at or not tell apart: bytes that are no
 UTF-8, brackets too deep, a zero that may be `-0`.
 
-It costs less than Arrow's reader, and holds Python's lock, which that one does not.
+It costs less than Arrow's reader, and holds Python's lock, which that one does not: it is for a process of its own.
 """
 
 import re
@@ -23,13 +23,12 @@ from featureflow_cli.sources import json_messages
 from featureflow_cli.sources.arrays import Bools
 from featureflow_cli.sources.json_depth import long_enough, may_be_deep
 from featureflow_cli.sources.json_kinds import usual_kind
-from featureflow_cli.sources.json_messages import NONE, Broken, Part, Rows
+from featureflow_cli.sources.json_messages import NONE, Broken, Part
 from featureflow_cli.sources.literals import MAX_INT64, MIN_INT64
 
 Path = tuple[str, ...]
 Of = Callable[[list[Any]], list[Any]]
 """The values of one field of so many structs."""
-Reader = Callable[[Sequence[bytes], Source], tuple[list[Part], list[Broken]]]
 TRIED, FEW = 64, 8
 """Messages of which more than FEW of the first TRIED are refused are not worth the try."""
 _MINUS_ZERO = re.compile(rb"-0(?![0-9.eE])")
@@ -70,23 +69,10 @@ def read(messages: Sequence[bytes], source: Source) -> tuple[list[Part], list[Br
         held = {name: columns[path] for name, path in source.paths.items()}
         parts.append(Part(rows[taken], held))
         refused.append(rows[~taken])
-    return _and_others(parts, np.concatenate([NONE, *refused]), json_messages.read, messages, source)
-
-
-def read_many(messages: Sequence[bytes], source: Source) -> tuple[list[Part], list[Broken]]:
-    """The same, by Arrow wherever it takes a whole block: one odd message would have it read all of that again."""
-    if shape_of(source) is None:
-        return json_messages.read(messages, source)
-    return _and_others(*json_messages.read_blocks(messages, source), read, messages, source)
-
-
-def _and_others(
-    parts: list[Part], left: Rows, reader: Reader, messages: Sequence[bytes], source: Source
-) -> tuple[list[Part], list[Broken]]:
-    """The parts, and what the reader says of the messages that are left."""
+    left = np.concatenate([NONE, *refused])
     if not left.size:
         return parts, []
-    others, broken = reader([messages[row] for row in left.tolist()], source)
+    others, broken = json_messages.read([messages[row] for row in left.tolist()], source)
     return (
         [*parts, *(Part(left[part.rows], part.columns) for part in others)],
         [each._replace(row=int(left[each.row])) for each in broken],

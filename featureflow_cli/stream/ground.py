@@ -132,4 +132,4 @@ class Ground:
             passed = own.snapshot().ends.get(PARTITION, 0)
             return list_new(project.registry, project.root, source, project.clock, passed, reached)
 
-        return FileIntake(project.root, source, listed)
+        return FileIntake(project.root, listed)

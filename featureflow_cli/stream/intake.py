@@ -23,9 +23,8 @@ class FileIntake:
 
     waits = False
 
-    def __init__(self, root: Path, source: Source, list_new: Callable[[int], Sequence[ListedFile]]) -> None:
+    def __init__(self, root: Path, list_new: Callable[[int], Sequence[ListedFile]]) -> None:
         self._root = root
-        self._source = source
         self._list_new = list_new
         self._batches: Iterator[RawBatch] = iter(())
         self._position = -1  # where `_batches` goes on
@@ -37,11 +36,11 @@ class FileIntake:
         return 0
 
     def read(
-        self, positions: Mapping[int, int], rows: int, wait_s: float = NEWS_S
+        self, source: Source, positions: Mapping[int, int], rows: int, wait_s: float = NEWS_S
     ) -> Mapping[int, list[RawBatch]]:
         if files.PARTITION not in positions:
             return {}
-        found = self._read(positions[files.PARTITION], rows)
+        found = self._read(source, positions[files.PARTITION], rows)
         return {files.PARTITION: found} if found else {}
 
     def goal(self) -> Mapping[int, int] | None:
@@ -59,17 +58,17 @@ class FileIntake:
     def close(self) -> None:
         self._batches = iter(())
 
-    def _read(self, position: int, rows: int) -> list[RawBatch]:
+    def _read(self, source: Source, position: int, rows: int) -> list[RawBatch]:
         found: list[RawBatch] = []
         taken = taken_bytes = 0
         if position != self._position:
-            self._batches = self._open(position)
+            self._batches = self._open(source, position)
         while taken < rows and taken_bytes < BATCH_BYTES:
             batch = next(self._batches, None)
             if batch is None:
                 if found:
                     break
-                self._batches = self._open(position)  # perhaps there are new files
+                self._batches = self._open(source, position)  # perhaps there are new files
                 batch = next(self._batches, None)
                 if batch is None:
                     break
@@ -79,8 +78,8 @@ class FileIntake:
         self._position = found[-1].end if found else position
         return found
 
-    def _open(self, position: int) -> Iterator[RawBatch]:
-        return files.read(self._root, self._list_new(position), self._source, position)
+    def _open(self, source: Source, position: int) -> Iterator[RawBatch]:
+        return files.read(self._root, self._list_new(position), source, position)
 
 
 def _bytes(batch: RawBatch) -> int:

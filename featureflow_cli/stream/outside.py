@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
+from featureflow_cli.compute.views import Source
 from featureflow_cli.engines.duckdb import Engine
 from featureflow_cli.errors import FeatureflowError, StoreUnavailable
 from featureflow_cli.offline.drafts import Draft
@@ -57,9 +58,9 @@ class Intake(Protocol):
         """The offset at which a partition begins that the log does not know."""
 
     def read(
-        self, positions: Mapping[int, int], rows: int, wait_s: float = NEWS_S
+        self, source: Source, positions: Mapping[int, int], rows: int, wait_s: float = NEWS_S
     ) -> Mapping[int, list[RawBatch]]:
-        """About `rows` events in all: of each partition named, from its position on, in order.
+        """About `rows` events in all, as that source declares them: of each partition named, from its position on.
 
         Partitions without news are left out; who `waits` does so for at most `wait_s` seconds. What is held may change
         meanwhile: `on_revoke` is called first. Raises OffsetGone; SourceAway where a source does not answer that is

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
+from featureflow_cli.compute.views import Source
 from featureflow_cli.offline.letters import DeadLetters
 from featureflow_cli.plan.registry import Registry
 from featureflow_cli.sources import files
@@ -54,11 +55,11 @@ class WithReplays:
         return 0 if partition == REPLAY else self._events.first(partition)
 
     def read(
-        self, positions: Mapping[int, int], rows: int, wait_s: float = NEWS_S
+        self, source: Source, positions: Mapping[int, int], rows: int, wait_s: float = NEWS_S
     ) -> Mapping[int, list[RawBatch]]:
         """The next events; a message whose letter is gone is an empty one, which is undecodable."""
         events = {partition: position for partition, position in positions.items() if partition != REPLAY}
-        found = dict(self._events.read(events, rows, wait_s))
+        found = dict(self._events.read(source, events, rows, wait_s))
         if REPLAY in positions:
             found |= self._asked(positions[REPLAY], rows)
         return found

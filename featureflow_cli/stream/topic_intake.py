@@ -3,12 +3,14 @@
 import time
 from collections.abc import Callable, Mapping, Sequence
 
+from featureflow_cli.compute.views import Source
 from featureflow_cli.errors import FeatureflowError, StoreUnavailable
 from featureflow_cli.sources.batches import RawBatch
-from featureflow_cli.sources.kafka import consumer_config, group_id
+from featureflow_cli.sources.kafka import group_id
 from featureflow_cli.sources.kafka_admin import Admin
-from featureflow_cli.sources.kafka_consumer import Gone, GroupConsumer
-from featureflow_cli.sources.registered_messages import as_json, readers
+from featureflow_cli.sources.kafka_consumer import Gone
+from featureflow_cli.sources.reader_process import ReaderProcess
+from featureflow_cli.sources.registered_messages import readers
 from featureflow_cli.spec.models import KafkaStream
 from featureflow_cli.stream.outside import NEWS_S, OffsetGone, asking
 
@@ -39,8 +41,7 @@ class TopicIntake:
         self.readers = readers(kafka, environ, self._source)
         self._revoke: Callable[[Sequence[int]], None] = lambda _: None
         self._admin = Admin(kafka, environ)
-        config = consumer_config(kafka, environ, group_id(*name))
-        self._consumer = GroupConsumer(kafka, config, self._on_revoke)
+        self._consumer = ReaderProcess(kafka, environ, group_id(*name), self._source, self._on_revoke)
         self._known: frozenset[int] = frozenset()  # held when the topic was last looked at
         self._checked_s = 0.0
         self._goal: Mapping[int, int] | None = None
@@ -55,11 +56,11 @@ class TopicIntake:
 
     @asking()
     def read(
-        self, positions: Mapping[int, int], rows: int, wait_s: float = NEWS_S
+        self, source: Source, positions: Mapping[int, int], rows: int, wait_s: float = NEWS_S
     ) -> Mapping[int, list[RawBatch]]:
         """Also the place where the group is heard, so it is called without pause."""
         try:
-            found = self._consumer.read(positions, rows, wait_s)
+            found = self._consumer.read(source, positions, rows, wait_s)
         except Gone as gone:
             self._check_topic()
             self._check_end(gone.partition, positions.get(gone.partition, 0))
@@ -68,9 +69,7 @@ class TopicIntake:
             lost = self._known - self._consumer.held
             self._known -= lost
         self._look_at_topic(has_news=bool(found))
-        if self.readers is None:
-            return found
-        return {each: [as_json(batch, self.readers) for batch in batches] for each, batches in found.items()}
+        return found
 
     @asking()
     def goal(self) -> Mapping[int, int] | None:

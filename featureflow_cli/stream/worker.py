@@ -30,7 +30,6 @@ from featureflow_cli.stream.merging import Written
 from featureflow_cli.stream.outside import NEWS_S, OffsetGone, Outside
 from featureflow_cli.stream.parts import Part, applied_by_others, own, take, unfinished
 from featureflow_cli.stream.progress import Progress
-from featureflow_cli.stream.reading import read
 from featureflow_cli.stream.writing import Writing
 
 BATCH_ROWS = 100_000
@@ -179,7 +178,7 @@ class Worker:
         intake, asked = self._outside.intake, self._positions()
         try:
             asked = unfinished(asked, intake) if self.once else asked
-            raw = read(intake, self.source, asked, rows, wait_s)
+            raw = intake.read(self.source, asked, rows, wait_s)
         except OffsetGone as gone:
             self._again(gone.partition)
             return None

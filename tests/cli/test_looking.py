@@ -190,12 +190,13 @@ def test_a_letter_is_replayed_once_as_a_new_event(bank: Bank):
     assert "featureflow stream --once" in done.stderr
     assert bank("dead-letters", "replay", "--reason", "wrong_type").stderr == "No dead letters to replay.\n"
     project = open_project(bank.root, None, {}, lambda: NOW_US)
-    events = FileIntake(project.root, project.repo.sources["payments"], lambda reached: [])
+    payments = project.repo.sources["payments"]
+    events = FileIntake(project.root, lambda reached: [])
     intake = WithReplays(events, project.registry, DeadLetters(project.letters_place), "payments")
     assert intake.partitions() == [*events.partitions(), REPLAY]
-    ((batch,),) = intake.read({REPLAY: 0}, 10).values()
+    ((batch,),) = intake.read(payments, {REPLAY: 0}, 10).values()
     assert list(batch.content) == [b'{"amount": "2.00"}', b'{"amount": "1.00"}']
     assert (batch.offsets.tolist(), batch.end) == ([0, 1], 2)
-    ((rest,),) = intake.read({REPLAY: 1}, 10).values()
+    ((rest,),) = intake.read(payments, {REPLAY: 1}, 10).values()
     assert list(rest.content) == [b'{"amount": "1.00"}']
-    assert intake.read({REPLAY: 2}, 10) == {}
+    assert intake.read(payments, {REPLAY: 2}, 10) == {}

@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 import pyarrow as pa
 
+from featureflow_cli.compute.views import Source
 from featureflow_cli.sources.batches import RawBatch
 from featureflow_cli.stream.outside import OffsetGone, SourceAway
 from tests.simulation.definitions import PARTITION_NUMBERS
@@ -93,7 +94,7 @@ class Member:
         return self._topic.first[partition]
 
     def read(
-        self, positions: Mapping[int, int], rows: int, wait_s: float = 0.0
+        self, source: Source, positions: Mapping[int, int], rows: int, wait_s: float = 0.0
     ) -> Mapping[int, list[RawBatch]]:
         how = self._pause("read the topic")
         if how in {How.UNSENT, How.UNHEARD}:

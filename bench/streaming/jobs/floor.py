@@ -21,9 +21,8 @@ from confluent_kafka import Consumer, Message, TopicPartition
 
 from featureflow_cli.evaluate.project import open_project
 from featureflow_cli.sources.kafka import consumer_config
+from featureflow_cli.sources.topic_reader import PIECE
 from featureflow_cli.stream.outside import NEWS_S
-from featureflow_cli.stream.reading import PIECES
-from featureflow_cli.stream.worker import BATCH_ROWS
 from featureflow_cli.times import system_clock
 
 Decode = Callable[[list[bytes]], None]
@@ -92,7 +91,7 @@ def main() -> None:
     wall, cpu = time.perf_counter(), time.process_time()
     consumer.assign([TopicPartition(topic, each, 0) for each in partitions])
     while count < left:
-        messages = consumer.consume(BATCH_ROWS // PIECES, NEWS_S)
+        messages = consumer.consume(PIECE, NEWS_S)
         decode(list(map(Message.value, messages)))
         count += len(messages)
     print(json.dumps({

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from featureflow_cli.compute.views import Source
 from featureflow_cli.errors import StoreUnavailable
 from featureflow_cli.stream.absences import ATTEMPTS
 from featureflow_cli.stream.intake import FileIntake
@@ -62,13 +63,13 @@ def clicks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Clicks]:
     put(tmp_path, "0", events(99, 10)).rename(tmp_path / "clicks" / "0.ndjson")
     made, read = Clicks(tmp_path), FileIntake.read
 
-    def maybe(self: FileIntake, positions: Mapping[int, int], *others: Any) -> Any:
-        if self._source.name == "clicks":
+    def maybe(self: FileIntake, source: Source, *others: Any) -> Any:
+        if source.name == "clicks":
             made.asked += 1
             if made.is_away:
                 what = "it does not answer"
                 raise SourceAway(what)
-        return read(self, positions, *others)
+        return read(self, source, *others)
 
     monkeypatch.setattr(FileIntake, "read", maybe)
     yield made

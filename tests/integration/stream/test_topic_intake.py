@@ -9,7 +9,7 @@ from confluent_kafka import Producer, TopicPartition
 from featureflow_cli.errors import FeatureflowError, StoreUnavailable
 from featureflow_cli.sources.batches import RawBatch
 from featureflow_cli.stream.outside import OffsetGone
-from tests.integration.stream.topic_reader import Ids, numbered, produce, reading, tried
+from tests.integration.stream.topic_reader import SOURCE, Ids, messages, numbered, produce, reading, tried
 from tests.services.kafka import Kafka
 from tests.services.processes import wait_until
 
@@ -48,9 +48,9 @@ def test_a_partition_that_is_not_named_loses_nothing(kafka: Kafka) -> None:
         produce(kafka, topic, 1, numbered(0, 10))
         found: list[bytes] = []
         while len(found) < 10:
-            read = reader.intake.read({1: len(found)}, 3)
+            read = reader.intake.read(SOURCE, {1: len(found)}, 3)
             assert read.keys() <= {1}
-            found += [value for batch in read.get(1, ()) for value in batch.content]
+            found += [value for batch in read.get(1, ()) for value in messages(batch)]
         assert found == numbered(0, 10)
         both = {0: numbered(0, 10), 1: numbered(0, 10)}
         reader.until(lambda: reader.seen == both, "both are read")
@@ -205,11 +205,11 @@ def test_wherever_it_is_asked_to_read_it_answers_from_there_without_a_gap(kafka:
             asked = {partition: dice.randrange(count) for partition in dice.choice([[0], [1], [0, 1]])}
             answered: Mapping[int, list[RawBatch]] = {}
             while not answered:
-                answered = reader.intake.read(asked, dice.choice([1, 10, 1_000, 100_000]))
+                answered = reader.intake.read(SOURCE, asked, dice.choice([1, 10, 1_000, 100_000]))
             for partition, (batch,) in answered.items():
                 stop = asked[partition] + len(batch.offsets)
                 assert batch.offsets.tolist() == list(range(asked[partition], stop))
-                assert batch.content == numbered(asked[partition], stop)
+                assert messages(batch) == numbered(asked[partition], stop)
                 assert batch.end == stop
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from featureflow_cli.errors import StoreUnavailable
-from featureflow_cli.stream import merging, reading
+from featureflow_cli.stream import merging
 from featureflow_cli.stream.worker import Worker
 from featureflow_cli.times import MINUTE_US
 from tests.integration.stream.world import START_US, Topic, World, check, compiled, drain, fill, online_states
@@ -38,20 +38,6 @@ def test_a_second_run_finds_nothing_to_do(world: World) -> None:
     drain(again)
     check(world, again.members)
     assert again.progress.read == 100
-
-
-def test_a_topic_is_read_piece_by_piece(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each piece goes on where the one before it ended; those that are decoded beside lose and double nothing."""
-    monkeypatch.setattr(reading, "FEWEST", 10)
-    monkeypatch.setattr(world.topic, "waits", True, raising=False)
-    fill(world, random.Random(9), 400)
-    worker = world.worker()
-    worker.take_up()
-    batch = worker.poll(200)
-    assert batch is not None
-    assert sum(end - start for start, end in batch.spans.values()) > 150, "more than one piece"
-    drain(worker, rows=90)
-    check(world, worker.members)
 
 
 def test_states_are_built_up_to_a_floor_that_another_worker_set_by_a_later_log(world: World) -> None:

@@ -133,7 +133,7 @@ class Topic:
         pass
 
     def read(
-        self, positions: Mapping[int, int], rows: int, wait_s: float = 0.0
+        self, source: Source, positions: Mapping[int, int], rows: int, wait_s: float = 0.0
     ) -> Mapping[int, list[RawBatch]]:
         """About as many of each partition."""
         share = -(-rows // max(len(positions), 1))

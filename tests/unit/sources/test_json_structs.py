@@ -8,11 +8,9 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from featureflow_cli.sources import decode as decoding
 from featureflow_cli.sources import json_messages, json_structs
 from featureflow_cli.sources.batches import RawBatch
 from featureflow_cli.sources.decode import decode, decode_all
-from featureflow_cli.sources.json_messages import BLOCK_MESSAGES
 from featureflow_cli.sources.letters import Letter, Reason, to_table
 from featureflow_cli.sources.literals import fit_json, read_json
 from tests.unit.sources.sources import TOPIC, bits, from_json, make_source, reasons, to_letters, values
@@ -159,28 +157,6 @@ def test_what_msgspec_reads_nobody_else_is_asked_for(asked: list[list[bytes]]) -
     asked.clear()
     json_structs.read([odd] * 100, SHOP)  # not even tried
     assert asked == [[odd] * 100]
-
-
-@given(st.lists(messages, max_size=30), st.integers(0, 30))
-def test_many_messages_are_read_as_few_are(hostile: list[bytes], good: int) -> None:
-    """Here a block is small, and all messages are many."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(json_messages, "BLOCK_MESSAGES", 7)
-        patch.setattr(decoding, "MANY", 0)
-        from_json(SHOP, *[GOOD.encode()] * good, *hostile)
-
-
-def test_an_odd_message_among_many_costs_the_others_nothing_but_a_second_look(
-    asked: list[list[bytes]],
-) -> None:
-    many = [GOOD.encode()] * (2 * BLOCK_MESSAGES)
-    json_structs.read_many(many, SHOP)
-    assert not asked
-    odd = GOOD.replace("0.1", '"0.1"').encode()
-    parts, broken = json_structs.read_many([*many, odd, *many[:100], b"rubbish"], SHOP)
-    assert asked == [[odd, b"rubbish"]]
-    assert sorted(row for part in parts for row in part.rows.tolist()) == [*range(len(many) + 101)]
-    assert [each.row for each in broken] == [len(many) + 101]
 
 
 def test_columns_that_structs_cannot_hold_are_left_to_arrow() -> None:

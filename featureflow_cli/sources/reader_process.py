@@ -1,0 +1,268 @@
+"""A topic is read by a process of its own: what makes rows of messages holds Python's lock all the time.
+
+The two ends talk over a pair of sockets, one question at a time. Only before partitions go to others the process
+speaks first, and waits until its owner has let them go. It ends with its owner, however that one ends.
+"""
+
+import gc
+import os
+import subprocess
+import sys
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from multiprocessing.connection import Connection
+from pathlib import Path
+from socket import socketpair
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+import featureflow_cli
+from featureflow_cli.compute.views import Source
+from featureflow_cli.errors import FeatureflowError, StoreUnavailable
+from featureflow_cli.sources.batches import Decoded, RawBatch
+from featureflow_cli.sources.kafka import CLOSE_S, consumer_config
+from featureflow_cli.sources.kafka_consumer import GroupConsumer
+from featureflow_cli.sources.registered_messages import readers
+from featureflow_cli.sources.topic_reader import TopicReader
+from featureflow_cli.spec.models import KafkaStream
+
+ENDED = (EOFError, OSError)
+"""What is raised where there is nobody at the other end."""
+_PROGRAM = f"""
+import signal
+for number in (signal.SIGINT, signal.SIGTERM):  # they reach the whole group: its owner says when it ends
+    signal.signal(number, signal.SIG_IGN)
+from {__name__} import main
+main()
+"""
+_COLLECT_AFTER = 100_000
+
+
+class ReaderProcess:
+    """Answers what `TopicReader` and `GroupConsumer` do. A process that dies is told of, and started again.
+
+    `held`, `joined` and `high` are as of the last answer; partitions go inside of `read` only.
+    """
+
+    def __init__(
+        self,
+        kafka: KafkaStream,
+        environ: Mapping[str, str],
+        group: str,
+        source: str,
+        on_revoke: Callable[[Sequence[int]], None],
+    ) -> None:
+        """What the settings are refused for (DefinitionError) is raised by the first question."""
+        self.held: frozenset[int] = frozenset()
+        self.joined = False
+        self._highs: Mapping[int, int] = {}
+        self._settings = (kafka, dict(environ), group, source)
+        self._on_revoke = on_revoke
+        self._going: Sequence[int] = ()  # partitions whose owner is still to be told
+        self._source: Source | None = None  # as the process knows it
+        self._start()
+
+    def read(
+        self, source: Source, positions: Mapping[int, int], rows: int, wait_s: float
+    ) -> dict[int, list[RawBatch]]:
+        """As `TopicReader.read`; StoreUnavailable where the process died."""
+        if self._going:
+            self._let_go(self._going)
+        news = None if source is self._source else source
+        found: dict[int, list[RawBatch]] = self._ask("read", news, dict(positions), rows, wait_s)
+        self._source = source
+        return found
+
+    def watermarks(self, partition: int) -> tuple[int, int]:
+        found: tuple[int, int] = self._ask("watermarks", partition)
+        return found
+
+    def high(self, partition: int) -> int | None:
+        return self._highs.get(partition)
+
+    def report(self, ends: Mapping[int, int]) -> None:
+        with suppress(*ENDED):
+            self._line.send(("report", dict(ends)))
+
+    def close(self) -> None:
+        with suppress(*ENDED):
+            self._line.send(("close",))
+        with suppress(subprocess.TimeoutExpired):
+            self._process.wait(CLOSE_S + 1)
+        self._end()
+
+    def _start(self) -> None:
+        ours, theirs = socketpair()
+        with theirs:
+            # It finds the package that this one is of, and nothing else in the folder that it runs in.
+            package = str(Path(featureflow_cli.__file__).parents[1])
+            found = os.pathsep.join([package, *filter(None, [os.environ.get("PYTHONPATH")])])
+            self._process = subprocess.Popen(  # noqa: S603  (our own command line)
+                [sys.executable, "-P", "-c", _PROGRAM, str(theirs.fileno())],
+                pass_fds=[theirs.fileno()],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                env={**os.environ, "PYTHONPATH": found},
+            )
+        self._line = Connection(ours.detach())
+        self._source = None
+        with suppress(*ENDED):
+            self._line.send(self._settings)
+
+    def _end(self) -> int:
+        """The exit code of the process, which is no more."""
+        self._line.close()
+        self._process.kill()
+        return self._process.wait()
+
+    def _ask(self, kind: str, *words: Any) -> Any:
+        try:
+            self._line.send((kind, *words))
+            while True:
+                answer, *told = self._line.recv()
+                if answer != "revoke":
+                    break
+                if kind == "read":
+                    self._let_go(*told)
+                else:
+                    (self._going,) = told
+            if answer == "found":
+                batches, self.held, self.joined, self._highs = told
+                return _received(batches, self._line)
+        except ENDED:
+            raise self._died() from None
+        (value,) = told
+        if answer == "error":
+            raise value
+        return value
+
+    def _let_go(self, partitions: Sequence[int]) -> None:
+        self._going = ()
+        self._on_revoke(partitions)
+        self.held -= set(partitions)
+        with suppress(*ENDED):
+            self._line.send(("let go",))
+
+    def _died(self) -> StoreUnavailable:
+        """Start another: a new member of the group, for all that this one held goes to others some time."""
+        code = self._end()
+        self._going, self.joined = sorted(self.held), False
+        self._start()
+        what = f"the process that reads topic '{self._settings[0].topic}' ended with code {code}"
+        return StoreUnavailable(what, hint="it is started again; if this goes on, see what it says on stderr")
+
+
+class _Answers:
+    """The other end: answers, and reads ahead while there is no question."""
+
+    def __init__(self, line: Connection) -> None:
+        kafka, environ, group, source = line.recv()
+        config = consumer_config(kafka, environ, group)
+        self._line = line
+        self._consumer = GroupConsumer(kafka, config, self._let_go)
+        self._reader = TopicReader(self._consumer, readers(kafka, environ, source))
+        self._source: Source | None = None
+        self._later: deque[tuple[Any, ...]] = deque()
+
+    def run(self) -> None:
+        """Until the owner says `close`, or is gone."""
+        try:
+            while True:
+                if self._later:
+                    kind, *words = self._later.popleft()
+                elif self._reader.wants_more and not self._line.poll(0):
+                    self._reader.read_ahead()
+                    continue
+                else:
+                    kind, *words = self._line.recv()
+                if kind == "close":
+                    return
+                self._answer(kind, *words)
+        finally:
+            self._consumer.close()
+
+    def _answer(self, kind: str, *words: Any) -> None:
+        try:
+            if kind == "report":
+                self._consumer.report(*words)
+            elif kind == "watermarks":
+                self._line.send(("answer", self._consumer.watermarks(*words)))
+            elif kind == "read":
+                self._read(*words)
+        except ENDED:
+            raise
+        except Exception as err:
+            self._line.send(("error", err))
+
+    def _read(self, news: Source | None, positions: Mapping[int, int], rows: int, wait_s: float) -> None:
+        self._source = news or self._source
+        assert self._source is not None
+        found = self._reader.read(self._source, positions, rows, wait_s)
+        held = frozenset(self._consumer.held)
+        highs = {each: high for each in held if (high := self._consumer.high(each)) is not None}
+        _send(found, self._line, held, self._consumer.joined, highs)
+
+    def _let_go(self, partitions: Sequence[int]) -> None:
+        """Wait for the owner, who may have something else to say before; its next question waits."""
+        self._line.send(("revoke", partitions))
+        while True:
+            kind, *words = self._line.recv()
+            if kind in {"report", "watermarks"}:
+                self._answer(kind, *words)
+            elif kind == "let go":
+                return
+            else:
+                self._later.append((kind, *words))
+                if kind == "close":
+                    return
+
+
+def _send(found: Mapping[int, Sequence[RawBatch]], line: Connection, *state: Any) -> None:
+    """What was found: how it is divided, then all rows and all letters, as Arrow's streams."""
+    batches, tables = [], []
+    for partition, several in found.items():
+        for batch in several:
+            offsets = batch.offsets
+            if batch.letters.num_rows:  # of the whole batch from now on
+                offsets = np.union1d(offsets, batch.letters.column("offset").to_numpy())
+            rows, letters = batch.content.rows, batch.content.letters
+            batches.append((partition, batch.end, offsets, batch.recorded_at_us, len(rows), len(letters)))
+            tables.append((rows, letters))
+    line.send(("found", batches, *state))
+    for several in zip(*tables, strict=True):
+        sink = pa.BufferOutputStream()
+        table = pa.concat_tables(several)
+        with pa.ipc.new_stream(sink, table.schema) as stream:
+            stream.write_table(table)
+        line.send_bytes(sink.getvalue())
+
+
+def _received(batches: Sequence[Any], line: Connection) -> dict[int, list[RawBatch]]:
+    found: dict[int, list[RawBatch]] = {}
+    if not batches:
+        return found
+    rows, letters = (pa.ipc.open_stream(pa.py_buffer(line.recv_bytes())).read_all() for _ in range(2))
+    row = letter = 0
+    for partition, end, offsets, recorded_at_us, count, refused in batches:
+        content = Decoded(rows[row : row + count], letters[letter : letter + refused])
+        row, letter = row + count, letter + refused
+        found.setdefault(partition, []).append(RawBatch(content, offsets, end, recorded_at_us))
+    return found
+
+
+def main() -> None:
+    """The process: its only argument is the number of its end of the line."""
+    gc.set_threshold(_COLLECT_AFTER, 50, 50)
+    pa.set_cpu_count(1)  # the other cores are its owner's
+    line = Connection(int(sys.argv[1]))
+    with suppress(*ENDED):
+        try:
+            answers = _Answers(line)
+        except FeatureflowError as err:
+            line.send(("error", err))
+        else:
+            answers.run()
+    os._exit(0)
