@@ -1,7 +1,9 @@
 """The states a worker remembers, so that a batch need not fetch what the last one wrote [cache].
 
-They are what the store answered or acknowledged on this connection: with it, all of them are forgotten. Hashes are
-rows of a table, and all their blobs lie in one buffer (stream/arena.py): Python knows an id and a number of each.
+They are what the store answered or acknowledged on this connection: with it, all of them are forgotten. A hash that
+others write as well is contested: it is read again for every batch, which costs less than a merge that is refused,
+until nobody has written it in between. Hashes are rows of a table, and all their blobs lie in one buffer
+(stream/arena.py): Python knows an id and a number of each.
 """
 
 import sys
@@ -43,6 +45,7 @@ class Resident:
         self._rows: dict[str, int] = {}  # in order of the rows
         self._versions = array("Q")
         self._used = array("q")
+        self._contested = array("q")  # 1, else 0
         self._slots = [array("q") for _ in members]
         self._arena = Arena()
         self._compact_bytes = 0
@@ -56,9 +59,10 @@ class Resident:
         """
         self._make_room()
         rows = np.fromiter(map(self._rows.get, ids, repeat(_NONE)), np.int64, len(ids))
-        missing = np.flatnonzero(rows < 0)
-        if len(missing) < len(rows):
-            missing = np.flatnonzero((rows < 0) | (_numbers(self._used)[rows] == _NONE))
+        is_missing = rows < 0
+        if not is_missing.all():
+            is_missing |= (_numbers(self._used)[rows] == _NONE) | (_numbers(self._contested)[rows] > 0)
+        missing = np.flatnonzero(is_missing)
         if len(missing):
             rows[missing] = self._read(store, [ids[at] for at in missing.tolist()])
         return rows
@@ -86,9 +90,10 @@ class Resident:
         self._mean_bytes = ID_BYTES + size_bytes // len(rows)
 
     def forget(self, rows: Ints) -> None:
-        """They are read again when they are fetched next."""
+        """Somebody else has written them: they are read again when they are fetched next."""
         for numbers in (self._used, *self._slots):
             _numbers(numbers)[rows] = _NONE
+        _numbers(self._contested)[rows] = 1
 
     def count_in(self, size_bytes: int) -> int:
         """How many hashes are about so many bytes, if they are as those remembered last."""
@@ -102,9 +107,14 @@ class Resident:
         rows = np.array([self._rows.setdefault(id, len(self._rows)) for id in ids], np.int64)
         added = len(self._rows) - len(self._used)
         self._versions.extend(repeat(0, added))
+        self._contested.extend(repeat(0, added))
         for numbers in (self._used, *self._slots):
             numbers.extend(repeat(_NONE, added))
-        self.remember(rows, version_words([each.version for each in held]), columns)
+        versions = version_words([each.version for each in held])
+        _numbers(self._contested)[rows[self.versions(rows) == versions]] = 0
+        for slots in self._slots:
+            _numbers(slots)[rows] = _NONE
+        self.remember(rows, versions, columns)
         return rows
 
     def _make_room(self) -> None:
@@ -115,7 +125,7 @@ class Resident:
 
     @property
     def _size_bytes(self) -> int:
-        columns = (self._rows, self._versions, self._used, *self._slots)
+        columns = (self._rows, self._versions, self._used, self._contested, *self._slots)
         return ID_BYTES * len(self._rows) + sum(map(sys.getsizeof, columns)) + self._arena.size_bytes
 
     def _used_last(self, limit_bytes: int) -> Bools:
@@ -136,6 +146,7 @@ class Resident:
             self._rows = dict(zip(compress(self._rows, kept.tolist()), range(len(self._rows)), strict=False))
             self._versions = array("Q", np.frombuffer(self._versions, np.uint64)[kept].tobytes())
             self._used = array("q", _numbers(self._used)[kept].tobytes())
+            self._contested = array("q", _numbers(self._contested)[kept].tobytes())
             self._slots = [array("q", _numbers(slots)[kept].tobytes()) for slots in self._slots]
         columns = [_numbers(slots) for slots in self._slots]
         moved = self._arena.keep(np.concatenate([slots[slots != _NONE] for slots in columns]))

@@ -17,7 +17,7 @@ from featureflow_cli.compute.packed import none, packed
 from featureflow_cli.errors import FeatureflowError
 from featureflow_cli.evaluate.keeping import Kept, ends_at, new_versions
 from featureflow_cli.online.sqlite import SqliteStore
-from featureflow_cli.online.store import Held, version_words
+from featureflow_cli.online.store import FOREVER_US, Held, Writes, version_words
 from featureflow_cli.plan.applied import Build
 from featureflow_cli.stream import arena, resident
 from featureflow_cli.stream.arena import Arena
@@ -125,6 +125,48 @@ def test_what_is_forgotten_is_read_again_and_makes_room(empty: SqliteStore) -> N
         assert not any(known(some, empty, ids))
         told(some, empty, range(500), 1_000)
     assert all(known(some, empty, range(500)))
+
+
+class Counted(SqliteStore):
+    """Counts the hashes that are read."""
+
+    reads = 0
+
+    def read(self, entity: str, ids: Sequence[str], fields: Sequence[str]) -> list[Held]:
+        self.reads += len(ids)
+        return super().read(entity, ids, fields)
+
+
+def is_taken(some: Resident, store: SqliteStore) -> bool:
+    """A write of hash 1, as a batch makes it; who is refused forgets the hash."""
+    rows = some.fetch(store, ["1"])
+    expected, fresh = some.versions(rows), new_versions(1)
+    blobs = tuple(
+        codec.encode(kept.view, state.empty(kept.view, 1), ends_at(1, {0: 1})) for kept in members()
+    )
+    newest = (np.zeros(1, np.int64),) * 2
+    writes = Writes(["1"], expected, fresh, blobs, newest, np.array([FOREVER_US]))
+    taken = bool(store.write("user", some.fields, writes).all())
+    if taken:
+        some.remember(rows, fresh, blobs)
+    else:
+        some.forget(rows)
+    return taken
+
+
+def test_a_hash_that_others_write_too_is_read_for_every_batch_until_they_stop(tmp_path: Path) -> None:
+    store = Counted(tmp_path / "online.db", "shop")
+    mine, theirs = Resident(members(), LIMIT_BYTES), Resident(members(), LIMIT_BYTES)
+    assert is_taken(mine, store) and is_taken(theirs, store)
+    assert not is_taken(mine, store) and is_taken(mine, store)
+    for _ in range(5):  # one after the other, and nobody is refused
+        assert is_taken(theirs, store) or is_taken(theirs, store)
+        before = store.reads
+        assert is_taken(mine, store) and store.reads == before + 1
+    assert is_taken(mine, store)  # it finds what it wrote itself
+    before = store.reads
+    assert is_taken(mine, store) and is_taken(mine, store) and store.reads == before
+    store.close()
 
 
 def test_hashes_are_counted_by_the_last_ones(empty: SqliteStore) -> None:
