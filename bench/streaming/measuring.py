@@ -41,11 +41,13 @@ def cpu_of(pid: int) -> float:
 
 
 def rss_of(pid: int) -> float:
-    """Resident memory of a running process in MB (10^6 bytes)."""
-    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
-        if line.startswith("VmRSS:"):
-            return int(line.split()[1]) * 1024 / 1e6
-    return 0.0
+    """Resident memory of a running process and of those it started, in MB (10^6 bytes); shared pages are of each."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    mine = next((int(line.split()[1]) for line in status.splitlines() if line.startswith("VmRSS:")), 0)
+    children = [
+        each for path in Path(f"/proc/{pid}/task").glob("*/children") for each in path.read_text().split()
+    ]
+    return mine * 1024 / 1e6 + sum(rss_of(int(child)) for child in children)
 
 
 def run(words: Sequence[str], environ: Mapping[str, str], redis_pid: int) -> Cost:
