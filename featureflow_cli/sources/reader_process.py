@@ -129,12 +129,13 @@ class ReaderProcess:
                     self._let_go(*told)
                 else:
                     (self._going,) = told
+            value, *state = told
+            if kind == "read":  # partitions come and go only there
+                self.held, self.joined, self._highs = state
             if answer == "found":
-                batches, self.held, self.joined, self._highs = told
-                return _received(batches, self._line)
+                value = _received(value, self._line)
         except ENDED:
             raise self._died() from None
-        (value,) = told
         if answer == "error":
             raise value
         return value
@@ -189,21 +190,30 @@ class _Answers:
             if kind == "report":
                 self._consumer.report(*words)
             elif kind == "watermarks":
-                self._line.send(("answer", self._consumer.watermarks(*words)))
+                self._tell("answer", self._consumer.watermarks(*words))
             elif kind == "read":
                 self._read(*words)
         except ENDED:
             raise
         except Exception as err:
-            self._line.send(("error", err))
+            self._tell("error", err)
+
+    def _tell(self, answer: str, value: Any) -> None:
+        """The answer, and how the consumer stands."""
+        held = frozenset(self._consumer.held)
+        highs = {each: high for each in held if (high := self._consumer.high(each)) is not None}
+        self._line.send((answer, value, held, self._consumer.joined, highs))
 
     def _read(self, news: Source | None, positions: Mapping[int, int], rows: int, wait_s: float) -> None:
         self._source = news or self._source
         assert self._source is not None
-        found = self._reader.read(self._source, positions, rows, wait_s)
-        held = frozenset(self._consumer.held)
-        highs = {each: high for each in held if (high := self._consumer.high(each)) is not None}
-        _send(found, self._line, held, self._consumer.joined, highs)
+        batches, tables = _divided(self._reader.read(self._source, positions, rows, wait_s))
+        self._tell("found", batches)
+        for table in tables:
+            with pa.BufferOutputStream() as sink:
+                with pa.ipc.new_stream(sink, table.schema) as stream:
+                    stream.write_table(table)
+                self._line.send_bytes(sink.getvalue())
 
     def _let_go(self, partitions: Sequence[int]) -> None:
         """Wait for the owner, who may have something else to say before; its next question waits."""
@@ -220,24 +230,19 @@ class _Answers:
                     return
 
 
-def _send(found: Mapping[int, Sequence[RawBatch]], line: Connection, *state: Any) -> None:
-    """What was found: how it is divided, then all rows and all letters, as Arrow's streams."""
-    batches, tables = [], []
+def _divided(found: Mapping[int, Sequence[RawBatch]]) -> tuple[list[Any], list[Any]]:
+    """How what was found is divided; and all rows in one table, all letters in another, if there is anything."""
+    batches, rows, letters = [], [], []
     for partition, several in found.items():
         for batch in several:
             offsets = batch.offsets
             if batch.letters.num_rows:  # of the whole batch from now on
                 offsets = np.union1d(offsets, batch.letters.column("offset").to_numpy())
-            rows, letters = batch.content.rows, batch.content.letters
-            batches.append((partition, batch.end, offsets, batch.recorded_at_us, len(rows), len(letters)))
-            tables.append((rows, letters))
-    line.send(("found", batches, *state))
-    for several in zip(*tables, strict=True):
-        sink = pa.BufferOutputStream()
-        table = pa.concat_tables(several)
-        with pa.ipc.new_stream(sink, table.schema) as stream:
-            stream.write_table(table)
-        line.send_bytes(sink.getvalue())
+            counts = (len(batch.content.rows), len(batch.content.letters))
+            batches.append((partition, batch.end, offsets, batch.recorded_at_us, *counts))
+            rows.append(batch.content.rows)
+            letters.append(batch.content.letters)
+    return batches, [pa.concat_tables(rows), pa.concat_tables(letters)] if batches else []
 
 
 def _received(batches: Sequence[Any], line: Connection) -> dict[int, list[RawBatch]]:
@@ -262,7 +267,7 @@ def main() -> None:
         try:
             answers = _Answers(line)
         except FeatureflowError as err:
-            line.send(("error", err))
+            line.send(("error", err, frozenset(), False, {}))
         else:
             answers.run()
     os._exit(0)

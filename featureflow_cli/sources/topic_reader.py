@@ -17,6 +17,8 @@ PIECE_S = 0.01
 """How long a piece is waited for, and so whoever asks meanwhile."""
 AHEAD_BYTES = 64 * 2**20
 """No more messages are read ahead than these: events of a megabyte each are taken in a few at a time."""
+AHEAD_S = 5.0
+"""Nor for longer: the group is to notice (`max.poll.interval.ms`) whose owner never asks again."""
 
 
 class TopicReader:
@@ -36,7 +38,7 @@ class TopicReader:
             0  # of what is held: events, bytes, events not yet decoded
         )
         self._error: Exception | None = None  # what came after what is held
-        self._answered_s = 0.0
+        self._asked_s = self._answered_s = 0.0
 
     def read(
         self, source: Source, positions: Mapping[int, int], rows: int, wait_s: float
@@ -47,7 +49,7 @@ class TopicReader:
         few events would cost more than they do. Raises what `GroupConsumer.read` does, after all that came before it.
         """
         self._keep(source, positions)
-        self._rows = rows
+        self._rows, self._asked_s = rows, time.monotonic()
         due_s = self._answered_s + wait_s
         while self.wants_more:
             left_s = due_s - time.monotonic()
@@ -61,7 +63,8 @@ class TopicReader:
     @property
     def wants_more(self) -> bool:
         """Whether there is room for more than what is held; not before the next question where one failed."""
-        return self._error is None and self._count < self._rows and self._size_bytes < AHEAD_BYTES
+        has_room = self._count < self._rows and self._size_bytes < AHEAD_BYTES
+        return has_room and self._error is None and time.monotonic() < self._asked_s + AHEAD_S
 
     def read_ahead(self, wait_s: float = PIECE_S) -> int:
         """Read another piece, for at most so many seconds; how many messages it had."""

@@ -121,11 +121,15 @@ class Worker:
         with (self.folder / f"worker-{self.number}.log").open("wb") as said:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "featureflow_cli", "--chdir", self.folder, "stream"],
-                stdout=said, stderr=said, env=environ,
+                stdout=said, stderr=said, env=environ, start_new_session=True,
             )  # fmt: skip
 
     def send(self, number: signal.Signals) -> None:
         self.process.send_signal(number)
+
+    def send_all(self, number: signal.Signals) -> None:
+        """Also to the process that reads for it: a machine freezes as a whole."""
+        os.killpg(self.process.pid, number)
 
     @property
     def heeds_sigterm(self) -> bool:
@@ -239,12 +243,12 @@ class Misfortunes:
     def _zombie(self, chance: random.Random) -> None:
         """It is stopped until the others have done its work, and wakes up believing that nothing happened."""
         victim = chance.choice(self.workers)
-        victim.send(signal.SIGSTOP)
+        victim.send_all(signal.SIGSTOP)
         try:
             taken_over = partial(is_committed, self.project, self.kafka, self.topic)
             wait_until(taken_over, "the others have taken over", 120)
         finally:
-            victim.send(signal.SIGCONT)
+            victim.send_all(signal.SIGCONT)
 
     def _grow(self, chance: random.Random) -> None:
         self.kafka.add_partitions(self.topic, len(partitions(self.kafka, self.topic)) + 2)

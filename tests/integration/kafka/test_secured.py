@@ -9,6 +9,7 @@ from featureflow_cli.errors import StoreUnavailable
 from featureflow_cli.sources.kafka_admin import Admin
 from featureflow_cli.spec.models import KafkaStream
 from featureflow_cli.stream.topic_intake import TopicIntake
+from tests.integration.stream.topic_reader import SOURCE
 from tests.services.kafka import KafkaBroker, kafka_broker
 from tests.services.processes import LOOPBACK, free_port, wait_until
 
@@ -49,7 +50,7 @@ def intake(topic: str, address: str, password: str) -> TopicIntake:
 
 
 def eventually(reader: TopicIntake, condition: Callable[[], object], what: str) -> None:
-    wait_until(lambda: reader.read(dict.fromkeys(reader.partitions(), 0), 10) or condition(), what)
+    wait_until(lambda: reader.read(SOURCE, dict.fromkeys(reader.partitions(), 0), 10) or condition(), what)
 
 
 def test_the_password_lets_it_in(secured: tuple[KafkaBroker, str]) -> None:
