@@ -1,7 +1,8 @@
 """A topic is read by a process of its own: what makes rows of messages holds Python's lock all the time.
 
-The two ends talk over a pair of sockets, one question at a time. Only before partitions go to others the process
-speaks first, and waits until its owner has let them go. It ends with its owner, however that one ends.
+The two ends talk over a pair of sockets, one question at a time; rows are handed over in memory (shared_rows.py). Only
+before partitions go to others the process speaks first, and waits until its owner has let them go. It ends with its
+owner, however that one ends.
 """
 
 import gc
@@ -16,16 +17,16 @@ from pathlib import Path
 from socket import socketpair
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 
 import featureflow_cli
 from featureflow_cli.compute.views import Source
 from featureflow_cli.errors import FeatureflowError, StoreUnavailable
-from featureflow_cli.sources.batches import Decoded, RawBatch
+from featureflow_cli.sources.batches import RawBatch
 from featureflow_cli.sources.kafka import CLOSE_S, consumer_config
 from featureflow_cli.sources.kafka_consumer import GroupConsumer
 from featureflow_cli.sources.registered_messages import readers
+from featureflow_cli.sources.shared_rows import divided, hand_over, put_together, taken_over
 from featureflow_cli.sources.topic_reader import TopicReader
 from featureflow_cli.spec.models import KafkaStream
 
@@ -133,7 +134,7 @@ class ReaderProcess:
             if kind == "read":  # partitions come and go only there
                 self.held, self.joined, self._highs = state
             if answer == "found":
-                value = _received(value, self._line)
+                value = put_together(value, taken_over(self._line)) if value else {}
         except ENDED:
             raise self._died() from None
         if answer == "error":
@@ -207,13 +208,10 @@ class _Answers:
     def _read(self, news: Source | None, positions: Mapping[int, int], rows: int, wait_s: float) -> None:
         self._source = news or self._source
         assert self._source is not None
-        batches, tables = _divided(self._reader.read(self._source, positions, rows, wait_s))
+        batches, tables = divided(self._reader.read(self._source, positions, rows, wait_s))
         self._tell("found", batches)
-        for table in tables:
-            with pa.BufferOutputStream() as sink:
-                with pa.ipc.new_stream(sink, table.schema) as stream:
-                    stream.write_table(table)
-                self._line.send_bytes(sink.getvalue())
+        if batches:
+            hand_over(tables, self._line)
 
     def _let_go(self, partitions: Sequence[int]) -> None:
         """Wait for the owner, who may have something else to say before; its next question waits."""
@@ -228,34 +226,6 @@ class _Answers:
                 self._later.append((kind, *words))
                 if kind == "close":
                     return
-
-
-def _divided(found: Mapping[int, Sequence[RawBatch]]) -> tuple[list[Any], list[Any]]:
-    """How what was found is divided; and all rows in one table, all letters in another, if there is anything."""
-    batches, rows, letters = [], [], []
-    for partition, several in found.items():
-        for batch in several:
-            offsets = batch.offsets
-            if batch.letters.num_rows:  # of the whole batch from now on
-                offsets = np.union1d(offsets, batch.letters.column("offset").to_numpy())
-            counts = (len(batch.content.rows), len(batch.content.letters))
-            batches.append((partition, batch.end, offsets, batch.recorded_at_us, *counts))
-            rows.append(batch.content.rows)
-            letters.append(batch.content.letters)
-    return batches, [pa.concat_tables(rows), pa.concat_tables(letters)] if batches else []
-
-
-def _received(batches: Sequence[Any], line: Connection) -> dict[int, list[RawBatch]]:
-    found: dict[int, list[RawBatch]] = {}
-    if not batches:
-        return found
-    rows, letters = (pa.ipc.open_stream(pa.py_buffer(line.recv_bytes())).read_all() for _ in range(2))
-    row = letter = 0
-    for partition, end, offsets, recorded_at_us, count, refused in batches:
-        content = Decoded(rows[row : row + count], letters[letter : letter + refused])
-        row, letter = row + count, letter + refused
-        found.setdefault(partition, []).append(RawBatch(content, offsets, end, recorded_at_us))
-    return found
 
 
 def main() -> None:
