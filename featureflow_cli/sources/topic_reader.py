@@ -34,9 +34,8 @@ class TopicReader:
         self._positions: dict[int, int] = {}  # where what is held begins
         self._rows = 0  # how many events are wanted at once
         self._held: list[tuple[int, RawBatch]] = []
-        self._count = self._size_bytes = self._raw = (
-            0  # of what is held: events, bytes, events not yet decoded
-        )
+        self._count = self._raw = 0  # its events; those not yet decoded
+        self._size_bytes = 0  # of its messages
         self._error: Exception | None = None  # what came after what is held
         self._asked_s = self._answered_s = 0.0
 
@@ -70,7 +69,8 @@ class TopicReader:
         """Read another piece, for at most so many seconds; how many messages it had."""
         ends = {partition: batch.end for partition, batch in self._held}
         try:
-            found = self._consumer.read({**self._positions, **ends}, PIECE, wait_s)
+            rows = min(PIECE, self._rows - self._count)
+            found = self._consumer.read({**self._positions, **ends}, rows, wait_s)
             if self._readers is not None:
                 found = {each: [as_json(one, self._readers) for one in some] for each, some in found.items()}
         except Exception as err:  # for whoever asks
