@@ -7,6 +7,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -44,10 +45,15 @@ def rss_of(pid: int) -> float:
     """Resident memory of a running process and of those it started, in MB (10^6 bytes); shared pages are of each."""
     status = Path(f"/proc/{pid}/status").read_text()
     mine = next((int(line.split()[1]) for line in status.splitlines() if line.startswith("VmRSS:")), 0)
-    children = [
-        each for path in Path(f"/proc/{pid}/task").glob("*/children") for each in path.read_text().split()
-    ]
-    return mine * 1024 / 1e6 + sum(rss_of(int(child)) for child in children)
+    return mine * 1024 / 1e6 + sum(map(rss_of, _children(pid)))
+
+
+def _children(pid: int) -> list[int]:
+    found: list[int] = []
+    for path in Path(f"/proc/{pid}/task").glob("*/children"):
+        with suppress(OSError):  # a thread that is gone
+            found += map(int, path.read_text().split())
+    return found
 
 
 def run(words: Sequence[str], environ: Mapping[str, str], redis_pid: int) -> Cost:
