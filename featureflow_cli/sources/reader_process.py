@@ -7,11 +7,12 @@ owner, however that one ends.
 
 import gc
 import os
+import signal
 import subprocess
 import sys
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from multiprocessing.connection import Connection
 from pathlib import Path
 from socket import socketpair
@@ -19,7 +20,6 @@ from typing import Any
 
 import pyarrow as pa
 
-import featureflow_cli
 from featureflow_cli.compute.views import Source
 from featureflow_cli.errors import FeatureflowError, StoreUnavailable
 from featureflow_cli.sources.batches import RawBatch
@@ -32,13 +32,9 @@ from featureflow_cli.spec.models import KafkaStream
 
 ENDED = (EOFError, OSError)
 """What is raised where there is nobody at the other end."""
-_PROGRAM = f"""
-import signal
-for number in (signal.SIGINT, signal.SIGTERM):  # they reach the whole group: its owner says when it ends
-    signal.signal(number, signal.SIG_IGN)
-from {__name__} import main
-main()
-"""
+_PROGRAM = f"from {__name__} import main; main()"
+_GONE_S = 1.0
+"""How long a process may take to be gone that has closed its end."""
 _COLLECT_AFTER = 100_000
 
 
@@ -91,15 +87,13 @@ class ReaderProcess:
     def close(self) -> None:
         with suppress(*ENDED):
             self._line.send(("close",))
-        with suppress(subprocess.TimeoutExpired):
-            self._process.wait(CLOSE_S + 1)
-        self._end()
+        self._end(CLOSE_S + 1)
 
     def _start(self) -> None:
         ours, theirs = socketpair()
-        with theirs:
+        with theirs, _unheard():
             # It finds the package that this one is of, and nothing else in the folder that it runs in.
-            package = str(Path(featureflow_cli.__file__).parents[1])
+            package = str(Path(__file__).parents[2])
             found = os.pathsep.join([package, *filter(None, [os.environ.get("PYTHONPATH")])])
             self._process = subprocess.Popen(  # noqa: S603  (our own command line)
                 [sys.executable, "-P", "-c", _PROGRAM, str(theirs.fileno())],
@@ -113,15 +107,18 @@ class ReaderProcess:
         with suppress(*ENDED):
             self._line.send(self._settings)
 
-    def _end(self) -> int:
-        """The exit code of the process, which is no more."""
+    def _end(self, patience_s: float) -> int:
+        """The exit code of the process, which is no more, if by force."""
         self._line.close()
+        with suppress(subprocess.TimeoutExpired):
+            self._process.wait(patience_s)
         self._process.kill()
         return self._process.wait()
 
     def _ask(self, kind: str, *words: Any) -> Any:
         try:
-            self._line.send((kind, *words))
+            with suppress(*ENDED):  # it may have said why before it ended
+                self._line.send((kind, *words))
             while True:
                 answer, *told = self._line.recv()
                 if answer != "revoke":
@@ -150,7 +147,7 @@ class ReaderProcess:
 
     def _died(self) -> StoreUnavailable:
         """Start another: a new member of the group, for all that this one held goes to others some time."""
-        code = self._end()
+        code = self._end(_GONE_S)
         self._going, self.joined = sorted(self.held), False
         self._start()
         what = f"the process that reads topic '{self._settings[0].topic}' ended with code {code}"
@@ -187,17 +184,25 @@ class _Answers:
             self._consumer.close()
 
     def _answer(self, kind: str, *words: Any) -> None:
+        if kind == "report":
+            self._consumer.report(*words)
+        if kind not in {
+            "read",
+            "watermarks",
+        }:  # such as `let go`, where the one to which it was to be said has died
+            return
+        value: Any
+        tables: Sequence[Any] = ()
         try:
-            if kind == "report":
-                self._consumer.report(*words)
-            elif kind == "watermarks":
-                self._tell("answer", self._consumer.watermarks(*words))
-            elif kind == "read":
-                self._read(*words)
-        except ENDED:
-            raise
+            if kind == "read":
+                answer, (value, tables) = "found", divided(self._read(*words))
+            else:
+                answer, value = "answer", self._consumer.watermarks(*words)
         except Exception as err:
-            self._tell("error", err)
+            answer, value = "error", err
+        self._tell(answer, value)
+        if tables:
+            hand_over(tables, self._line)
 
     def _tell(self, answer: str, value: Any) -> None:
         """The answer, and how the consumer stands."""
@@ -205,13 +210,10 @@ class _Answers:
         highs = {each: high for each in held if (high := self._consumer.high(each)) is not None}
         self._line.send((answer, value, held, self._consumer.joined, highs))
 
-    def _read(self, news: Source | None, positions: Mapping[int, int], rows: int, wait_s: float) -> None:
+    def _read(self, news: Source | None, *words: Any) -> dict[int, list[RawBatch]]:
         self._source = news or self._source
         assert self._source is not None
-        batches, tables = divided(self._reader.read(self._source, positions, rows, wait_s))
-        self._tell("found", batches)
-        if batches:
-            hand_over(tables, self._line)
+        return self._reader.read(self._source, *words)
 
     def _let_go(self, partitions: Sequence[int]) -> None:
         """Wait for the owner, who may have something else to say before; its next question waits."""
@@ -226,6 +228,16 @@ class _Answers:
                 self._later.append((kind, *words))
                 if kind == "close":
                     return
+
+
+@contextmanager
+def _unheard() -> Iterator[None]:
+    """Have what is started meanwhile hear no signals that reach the whole group: its owner says when it ends."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def main() -> None:

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 
 from featureflow_cli.compute.views import Source
 from featureflow_cli.sources.batches import RawBatch
@@ -21,6 +21,20 @@ AHEAD_S = 5.0
 """Nor for longer: the group is to notice (`max.poll.interval.ms`) whose owner never asks again."""
 
 
+@dataclass
+class _Ahead:
+    """What is held of one partition, from that offset on; how many messages it came from, and of what size."""
+
+    position: int
+    batches: list[RawBatch] = field(default_factory=list)
+    count: int = 0
+    size_bytes: int = 0
+
+    @property
+    def end(self) -> int:
+        return self.batches[-1].end if self.batches else self.position
+
+
 class TopicReader:
     """What a member of the group reads, ahead of whoever asks; where that goes on is said with every question.
 
@@ -31,11 +45,9 @@ class TopicReader:
         self._consumer = consumer
         self._readers = readers
         self._source: Source | None = None
-        self._positions: dict[int, int] = {}  # where what is held begins
+        self._ahead: dict[int, _Ahead] = {}  # of each partition that was asked for
         self._rows = 0  # how many events are wanted at once
-        self._held: list[tuple[int, RawBatch]] = []
-        self._count = self._raw = 0  # its events; those not yet decoded
-        self._size_bytes = 0  # of its messages
+        self._raw = 0  # how many of what is held are not decoded yet
         self._error: Exception | None = None  # what came after what is held
         self._asked_s = self._answered_s = 0.0
 
@@ -54,7 +66,7 @@ class TopicReader:
             left_s = due_s - time.monotonic()
             if self.read_ahead(max(0.0, min(left_s, PIECE_S))) < PIECE // 2 and left_s <= PIECE_S:
                 break
-        if self._error is not None and not self._held:
+        if self._error is not None and not any(ahead.batches for ahead in self._ahead.values()):
             error, self._error, self._rows = self._error, None, 0
             raise error
         return self._take()
@@ -62,58 +74,69 @@ class TopicReader:
     @property
     def wants_more(self) -> bool:
         """Whether there is room for more than what is held; not before the next question where one failed."""
-        has_room = self._count < self._rows and self._size_bytes < AHEAD_BYTES
+        has_room = self._room > 0 and sum(ahead.size_bytes for ahead in self._ahead.values()) < AHEAD_BYTES
         return has_room and self._error is None and time.monotonic() < self._asked_s + AHEAD_S
+
+    @property
+    def _room(self) -> int:
+        """How many more messages are wanted."""
+        return self._rows - sum(ahead.count for ahead in self._ahead.values())
 
     def read_ahead(self, wait_s: float = PIECE_S) -> int:
         """Read another piece, for at most so many seconds; how many messages it had."""
-        ends = {partition: batch.end for partition, batch in self._held}
+        places = {partition: ahead.end for partition, ahead in self._ahead.items()}
         try:
-            rows = min(PIECE, self._rows - self._count)
-            found = self._consumer.read({**self._positions, **ends}, rows, wait_s)
-            if self._readers is not None:
-                found = {each: [as_json(one, self._readers) for one in some] for each, some in found.items()}
+            found = self._consumer.read(places, min(PIECE, self._room), wait_s)
+            fresh = [
+                (partition, batch, batch if self._readers is None else as_json(batch, self._readers))
+                for partition, batches in found.items()
+                for batch in batches
+            ]
         except Exception as err:  # for whoever asks
             self._error = err
             return 0
-        fresh = [(partition, batch) for partition, batches in found.items() for batch in batches]
-        came = sum(len(batch.offsets) for _, batch in fresh)
-        self._held += fresh
-        self._count += came
-        self._size_bytes += sum(sum(map(len, batch.content)) for _, batch in fresh)
-        self._raw += came
+        for partition, came, batch in fresh:
+            ahead = self._ahead[partition]
+            ahead.batches.append(batch)
+            ahead.count += len(came.content)
+            ahead.size_bytes += sum(map(len, came.content))
+        count = sum(len(came.content) for _, came, _ in fresh)
+        self._raw += count
         if self._raw >= BLOCK_MESSAGES:
             self._decode()
-        return came
+        return count
 
     def _keep(self, source: Source, positions: Mapping[int, int]) -> None:
         """Of what is held, what was asked for."""
-        asked = positions if source == self._source else {}
-        kept = {partition for partition, at in self._positions.items() if asked.get(partition) == at}
-        if kept != positions.keys():
+        if source != self._source:
+            self._source, self._ahead, self._error = source, {}, None
+        places = {partition: ahead.position for partition, ahead in self._ahead.items()}
+        if places != positions:
             self._error = None  # it is met again where it still stands
-        if len(kept) < len(self._positions):
-            self._held = [(partition, batch) for partition, batch in self._held if partition in kept]
-            self._count = sum(len(batch.offsets) for _, batch in self._held)
-        self._source, self._positions = source, dict(positions)
+        self._ahead = {
+            partition: self._ahead[partition] if places.get(partition) == at else _Ahead(at)
+            for partition, at in positions.items()
+        }
 
     def _decode(self) -> None:
         assert self._source is not None
-        decoded = decode_all([batch for _, batch in self._held], self._source)
-        self._held = [
-            (partition, replace(batch, content=content))
-            for (partition, batch), content in zip(self._held, decoded, strict=True)
-        ]
+        held = [batch for ahead in self._ahead.values() for batch in ahead.batches]
+        decoded = iter(decode_all(held, self._source))
+        for ahead in self._ahead.values():
+            ahead.batches = [replace(batch, content=next(decoded)) for batch in ahead.batches]
         self._raw = 0
 
     def _take(self) -> dict[int, list[RawBatch]]:
         """All that is held, of partitions that did not go to others meanwhile."""
         self._decode()
-        found: dict[int, list[RawBatch]] = {}
-        for partition, batch in self._held:
-            if partition in self._consumer.held:
-                found.setdefault(partition, []).append(batch)
-        self._positions |= {partition: batches[-1].end for partition, batches in found.items()}
-        self._held, self._count, self._size_bytes = [], 0, 0
+        found = {
+            partition: ahead.batches
+            for partition, ahead in self._ahead.items()
+            if ahead.batches and partition in self._consumer.held
+        }
+        self._ahead = {
+            partition: _Ahead(ahead.end if partition in found else ahead.position)
+            for partition, ahead in self._ahead.items()
+        }
         self._answered_s = time.monotonic()
         return found

@@ -1,0 +1,368 @@
+"""What is read ahead is what was asked for: whatever comes between, nothing is left out, doubled or another's."""
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
+
+from featureflow_cli.compute.views import Source
+from featureflow_cli.errors import StoreUnavailable
+from featureflow_cli.sources import topic_reader
+from featureflow_cli.sources.batches import RawBatch
+from featureflow_cli.sources.decode import decode
+from featureflow_cli.sources.kafka_consumer import Gone
+from featureflow_cli.sources.registered_messages import Form, Readers, as_json
+from featureflow_cli.sources.schemas import HEADER, Written
+from featureflow_cli.sources.topic_reader import TopicReader
+from tests.unit.sources.sources import TOPIC, make_source
+
+PIECE, AHEAD_BYTES = 4, 150
+NUMBERS = make_source({"n": "int64"}, kafka=TOPIC)
+TEXTS = make_source({"t": "string", "n": "string"}, kafka=TOPIC)
+SCHEMA = b"\0\0\0\0\7"
+VALUES: dict[str, Any] = {
+    "event": {"n": 1, "t": "a"},
+    "event of texts": {"n": "x", "t": "b"},
+    "event of numbers": {"n": 2, "t": []},
+    "large": {"n": 3, "t": "x" * 100},
+}
+MESSAGES = {name: json.dumps(value).encode() for name, value in VALUES.items()} | {
+    "broken": b"{",
+    "none": b"",
+}
+LARGEST = HEADER + max(map(len, MESSAGES.values()))
+PARTITIONS = st.integers(0, 2)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _small_pieces() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(topic_reader, "PIECE", PIECE)
+        patch.setattr(topic_reader, "BLOCK_MESSAGES", PIECE - 1)
+        patch.setattr(topic_reader, "AHEAD_BYTES", AHEAD_BYTES)
+        yield
+
+
+class Topic:
+    """Stands for `GroupConsumer`: at most `most` messages a read; `coming` happens inside of the next one.
+
+    Offsets may be missing, also at the end: what was compacted, or is a transaction's marker.
+    """
+
+    def __init__(self, partitions: int = 3) -> None:
+        self.held: set[int] = set()
+        self.messages: dict[int, list[tuple[int, bytes]]] = {number: [] for number in range(partitions)}
+        self.ends = dict.fromkeys(range(partitions), 0)
+        self.most = PIECE
+        self.coming: list[Callable[[], None]] = []
+        self.asked: Mapping[int, int] = {}
+
+    def put(self, partition: int, message: bytes, gap: int = 0) -> None:
+        offset = self.ends[partition]
+        self.messages[partition].append((offset, message))
+        self.ends[partition] = offset + 1 + gap
+
+    def read(self, positions: Mapping[int, int], rows: int, wait_s: float) -> dict[int, list[RawBatch]]:
+        self.asked = dict(positions)
+        coming, self.coming = self.coming, []
+        for happens in coming:
+            happens()
+        found: dict[int, list[RawBatch]] = {}
+        room = min(rows, self.most)
+        for partition in sorted(self.held & positions.keys()):
+            at, end = positions[partition], self.ends[partition]
+            there = [message for message in self.messages[partition] if message[0] >= at]
+            batches = [batch_of(there[:room])] if there[:room] else []
+            if len(there) <= room and (batches[-1].end if batches else at) < end:
+                batches.append(replace(batch_of([]), end=end))
+            if batches:
+                found[partition] = batches
+            room -= min(room, len(there))
+        return found
+
+
+def batch_of(messages: Sequence[tuple[int, bytes]]) -> RawBatch:
+    offsets = np.array([offset for offset, _ in messages], np.int64)
+    end = messages[-1][0] + 1 if messages else 0
+    return RawBatch([message for _, message in messages], offsets, end, offsets * 1000)
+
+
+class Schemas:
+    """Stands for the registry: of every id it has a schema, by which a message is what follows its header."""
+
+    def __init__(self) -> None:
+        self.away: Callable[[], None] = lambda: None
+
+    def written(self, number: int, kind: str) -> Written:
+        self.away()
+        return Written("", {})
+
+    def close(self) -> None: ...
+
+
+def through(schemas: Schemas) -> Readers:
+    return Readers(schemas, Form("Plain", "PLAIN", "json", lambda _: lambda message: message[HEADER:]))
+
+
+def whole(raw: RawBatch, source: Source, readers: Readers | None) -> tuple[pa.Table, pa.Table]:
+    """Rows and letters, as if they had come in one piece."""
+    decoded = decode(raw if readers is None else as_json(raw, readers), source)
+    return decoded.rows, decoded.letters
+
+
+class Reading(RuleBasedStateMachine):
+    """An owner with a position for each partition, in whose answers nothing may be missing, doubled or of another."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.topic, self.schemas, self.source = Topic(), Schemas(), NUMBERS
+        self.positions: dict[int, int] = {}
+        self.left_at = dict.fromkeys(self.topic.ends, 0)  # where the next one to hold it goes on
+        self.last: tuple[Source, Mapping[int, int], int] = (NUMBERS, {}, 0)  # what a reader reads ahead for
+        self.error: tuple[Exception, Mapping[int, int]] | None = (
+            None  # that it met, and where it was to read on
+        )
+
+    @initialize(is_registered=st.booleans())
+    def start(self, is_registered: bool) -> None:
+        self.readers = through(self.schemas) if is_registered else None
+        self.reader = TopicReader(self.topic, self.readers)  # type: ignore[arg-type]  # stands for it
+        self.topic.held = set(self.topic.ends)
+        self.follow()
+
+    # ---- what happens to the topic and its group
+
+    @rule(partition=PARTITIONS, names=st.lists(st.sampled_from([*MESSAGES]), min_size=1, max_size=12))
+    def put(self, partition: int, names: Sequence[str]) -> None:
+        for number, name in enumerate(names):
+            known = b"" if self.readers is None or name == "none" else SCHEMA
+            self.topic.put(partition, known + MESSAGES[name], gap=number % 5 == 4)
+
+    @rule(partition=PARTITIONS, count=st.integers(1, 20))
+    def put_what_has_no_schema(self, partition: int, count: int) -> None:
+        for _ in range(count):
+            self.topic.put(partition, MESSAGES["large"])
+
+    @rule(partition=PARTITIONS, comes_back=st.booleans())
+    def take_from_it(self, partition: int, comes_back: bool) -> None:
+        def goes() -> None:
+            self.positions.pop(partition, None)
+            self.topic.held.discard(partition)
+            if comes_back:
+                self.give_it(partition)
+
+        self.topic.coming.append(goes)
+
+    @rule(partition=PARTITIONS)
+    def give_it(self, partition: int) -> None:
+        self.topic.coming.append(lambda: self.topic.held.add(partition))
+
+    @rule(most=st.integers(0, PIECE))
+    def be_slow(self, most: int) -> None:
+        self.topic.most = most
+
+    @rule(error=st.builds(StoreUnavailable, st.just("away")) | st.builds(Gone, PARTITIONS))
+    def fail(self, error: Exception) -> None:
+        self.topic.coming.append(lambda: self._meet(error))
+
+    @rule()
+    def fail_to_know_schemas(self) -> None:
+        def is_away() -> None:
+            self.schemas.away = lambda: None
+            self._meet(StoreUnavailable("the registry is away"))
+
+        if self.readers is not None:
+            self.readers._known.clear()
+            self.schemas.away = is_away
+
+    def _meet(self, error: Exception) -> None:
+        self.error = error, self.topic.asked
+        raise error
+
+    # ---- what its owner does
+
+    @rule()
+    def follow(self) -> None:
+        for partition in self.topic.held - self.positions.keys():
+            self.positions[partition] = self.left_at[partition]
+
+    @rule(is_of_texts=st.booleans())
+    def know_another_source(self, is_of_texts: bool) -> None:
+        self.source = replace(TEXTS if is_of_texts else NUMBERS)
+
+    @rule(moved=st.dictionaries(PARTITIONS, st.none() | st.integers(0, 40), min_size=1, max_size=2))
+    def move(self, moved: Mapping[int, int | None]) -> None:
+        for partition, at in moved.items():
+            if at is None:
+                self.positions.pop(partition, None)
+            else:
+                self.positions[partition] = min(at, self.topic.ends[partition])
+
+    @rule(times=st.integers(1, 10))
+    def be_busy(self, times: int) -> None:
+        for _ in range(times):
+            if self.reader.wants_more:
+                self.reader.read_ahead()
+
+    @rule(rows=st.integers(1, 30))
+    def read(self, rows: int) -> None:
+        asked = dict(self.positions)
+        source, expected, wanted = self.last
+        self.last = self.source, asked, rows
+        if source != self.source or asked != expected:
+            self.error = None
+        met = self.error
+        try:
+            found = self.reader.read(self.source, asked, rows, 0.0)
+        except (StoreUnavailable, Gone) as error:
+            assert self.error is not None, "it is not asked for any more"
+            assert self.error == (error, asked), "all that came before it is answered"
+            self.error = None
+            return
+        assert met is None or met[1] != asked, "it is told"
+        if self.error is not None:  # what was held of a partition that went meanwhile was no answer
+            there = {
+                each: at if each in self.topic.held else asked[each] for each, at in self.error[1].items()
+            }
+            self.error = self.error[0], there
+        self.last = self.source, asked | {each: some[-1].end for each, some in found.items()}, rows
+        messages = [self._check(each, asked, some) for each, some in found.items()]
+        assert sum(map(len, messages)) <= max(rows, wanted)
+        assert sum(len(message) for some in messages for message in some) < AHEAD_BYTES + PIECE * LARGEST
+
+    def _check(self, partition: int, asked: Mapping[int, int], batches: Sequence[RawBatch]) -> list[bytes]:
+        """The messages that a partition's batches are of, which are as if all had come in one piece."""
+        start, end = asked[partition], batches[-1].end
+        there = [message for message in self.topic.messages[partition] if start <= message[0] < end]
+        expected = batch_of(there)
+        rows, letters = whole(expected, self.source, self.readers and through(Schemas()))
+        assert partition in self.topic.held
+        assert pa.concat_tables([each.content.rows for each in batches]).equals(rows)
+        assert pa.concat_tables([each.content.letters for each in batches]).equals(letters)
+        recorded: list[int] = []
+        for batch in batches:
+            offsets = np.union1d(batch.offsets, batch.letters.column("offset").to_numpy())
+            recorded += np.broadcast_to(batch.recorded_of(offsets), offsets.shape).tolist()
+            assert all(start <= offset < batch.end for offset in offsets)
+            start = batch.end
+        assert recorded == expected.recorded_at_us.tolist()  # type: ignore[union-attr]
+        if partition in self.positions:  # it was not taken from it meanwhile
+            self.positions[partition] = self.left_at[partition] = end
+        return expected.content  # type: ignore[no-any-return]
+
+    def teardown(self) -> None:
+        """In the end all is read, whatever happened."""
+        if not hasattr(self, "reader"):
+            return
+        self.topic.most = PIECE
+        for _ in range(200):
+            self.topic.held = set(self.topic.ends)
+            self.follow()
+            if self.positions == self.topic.ends:
+                return
+            self.read(10)
+        pytest.fail(f"at {self.positions} of {self.topic.ends}")
+
+
+TestReading = Reading.TestCase
+
+
+# ---- when it reads, and for how long
+
+
+class Clock:
+    """Moves by what a read waits for; a topic that has news does not have it wait."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, topic: Topic) -> None:
+        self.now_s, self.waits, read = 1_000.0, list[float](), topic.read
+
+        def timed(positions: Mapping[int, int], rows: int, wait_s: float) -> dict[int, list[RawBatch]]:
+            found = read(positions, rows, wait_s)
+            self.waits.append(wait_s)
+            self.now_s += 0 if found else wait_s
+            return found
+
+        monkeypatch.setattr(topic, "read", timed)
+        monkeypatch.setattr(topic_reader, "time", SimpleNamespace(monotonic=lambda: self.now_s))
+
+
+def reader_of(topic: Topic, count: int) -> TopicReader:
+    """Of a topic with so many events in its partition 0."""
+    topic.held = {0}
+    for _ in range(count):
+        topic.put(0, MESSAGES["event"])
+    return TopicReader(topic, None)  # type: ignore[arg-type]  # stands for it
+
+
+def count(found: Mapping[int, Sequence[RawBatch]]) -> int:
+    return sum(len(batch.content.rows) for batches in found.values() for batch in batches)
+
+
+def test_what_was_read_ahead_is_answered_without_reading_it_again() -> None:
+    """Also where the source is another object that says the same, as one that was sent."""
+    topic = Topic()
+    reader = reader_of(topic, 10)
+    assert count(reader.read(NUMBERS, {0: 0}, 8, 0.0)) == 8
+    assert reader.wants_more
+    assert reader.read_ahead() == 2
+    topic.most = 0
+    assert count(reader.read(replace(NUMBERS), {0: 8}, 6, 0.0)) == 2
+
+
+def test_nothing_is_read_before_the_first_question_and_after_an_error() -> None:
+    topic = Topic()
+    reader = reader_of(topic, 10)
+    assert not reader.wants_more
+    topic.coming.append(lambda: (_ for _ in ()).throw(Gone(0)))
+    with pytest.raises(Gone):
+        reader.read(NUMBERS, {0: 0}, 6, 0.0)
+    assert not reader.wants_more
+    assert count(reader.read(NUMBERS, {0: 0}, 6, 0.0)) == 6
+
+
+def test_few_events_are_gathered_for_a_while_since_the_last_answer_and_many_are_not(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    topic = Topic()
+    clock, reader = Clock(monkeypatch, topic), reader_of(topic, 0)
+    reader.read(NUMBERS, {0: 0}, 6, 0.05)
+    started_s = clock.now_s
+    topic.put(0, MESSAGES["event"])
+    assert count(reader.read(NUMBERS, {0: 0}, 6, 0.05)) == 1
+    assert clock.now_s - started_s == pytest.approx(0.05)
+    assert max(clock.waits) <= topic_reader.PIECE_S, "whoever has a question waits no longer"
+    for _ in range(100):
+        topic.put(0, MESSAGES["event"])
+    started_s = clock.now_s
+    assert count(reader.read(NUMBERS, {0: 1}, 2 * PIECE, 0.05)) == 2 * PIECE
+    assert clock.now_s == started_s
+
+
+def test_what_is_asked_for_late_is_answered_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    topic = Topic()
+    clock, reader = Clock(monkeypatch, topic), reader_of(topic, 0)
+    reader.read(NUMBERS, {0: 0}, 6, 0.05)
+    clock.now_s += 0.05
+    started_s = clock.now_s
+    reader.read(NUMBERS, {0: 0}, 6, 0.05)
+    assert clock.now_s == started_s
+
+
+def test_it_reads_ahead_for_a_while_and_not_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The group is to notice whose owner never asks again."""
+    topic = Topic()
+    clock, reader = Clock(monkeypatch, topic), reader_of(topic, 0)
+    reader.read(NUMBERS, {0: 0}, 6, 0.05)
+    started_s = clock.now_s
+    while reader.wants_more:
+        reader.read_ahead()
+    assert clock.now_s - started_s == pytest.approx(topic_reader.AHEAD_S, abs=0.1)
+    topic.put(0, MESSAGES["event"])
+    assert count(reader.read(NUMBERS, {0: 0}, 6, 0.05)) == 1
