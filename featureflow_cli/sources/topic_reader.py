@@ -134,9 +134,6 @@ class TopicReader:
             for partition, ahead in self._ahead.items()
             if ahead.batches and partition in self._consumer.held
         }
-        self._ahead = {
-            partition: _Ahead(ahead.end if partition in found else ahead.position)
-            for partition, ahead in self._ahead.items()
-        }
+        self._ahead = {partition: _Ahead(ahead.end) for partition, ahead in self._ahead.items()}
         self._answered_s = time.monotonic()
         return found

@@ -38,7 +38,7 @@ MESSAGES = {name: json.dumps(value).encode() for name, value in VALUES.items()} 
     "none": b"",
 }
 LARGEST = HEADER + max(map(len, MESSAGES.values()))
-PARTITIONS = st.integers(0, 2)
+PARTITIONS, AFTER = st.integers(0, 2), st.integers(0, 4)
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -51,7 +51,7 @@ def _small_pieces() -> Iterator[None]:
 
 
 class Topic:
-    """Stands for `GroupConsumer`: at most `most` messages a read; `coming` happens inside of the next one.
+    """Stands for `GroupConsumer`: at most `most` messages a read, and what is `coming` happens inside of one.
 
     Offsets may be missing, also at the end: what was compacted, or is a transaction's marker.
     """
@@ -61,7 +61,8 @@ class Topic:
         self.messages: dict[int, list[tuple[int, bytes]]] = {number: [] for number in range(partitions)}
         self.ends = dict.fromkeys(range(partitions), 0)
         self.most = PIECE
-        self.coming: list[Callable[[], None]] = []
+        self.coming: list[tuple[int, Callable[[], None]]] = []  # inside of which read
+        self.reads = 0
         self.asked: Mapping[int, int] = {}
 
     def put(self, partition: int, message: bytes, gap: int = 0) -> None:
@@ -69,11 +70,15 @@ class Topic:
         self.messages[partition].append((offset, message))
         self.ends[partition] = offset + 1 + gap
 
+    def comes(self, happens: Callable[[], None], after: int = 0) -> None:
+        self.coming.append((self.reads + after, happens))
+
     def read(self, positions: Mapping[int, int], rows: int, wait_s: float) -> dict[int, list[RawBatch]]:
-        self.asked = dict(positions)
-        coming, self.coming = self.coming, []
-        for happens in coming:
-            happens()
+        self.asked, number = dict(positions), self.reads
+        self.reads += 1
+        for each in [each for each in self.coming if each[0] <= number]:
+            self.coming.remove(each)
+            each[1]()
         found: dict[int, list[RawBatch]] = {}
         room = min(rows, self.most)
         for partition in sorted(self.held & positions.keys()):
@@ -130,9 +135,11 @@ class Reading(RuleBasedStateMachine):
             None  # that it met, and where it was to read on
         )
 
-    @initialize(is_registered=st.booleans())
-    def start(self, is_registered: bool) -> None:
+    @initialize(is_registered=st.booleans(), names=st.lists(st.sampled_from([*MESSAGES]), max_size=20))
+    def start(self, is_registered: bool, names: Sequence[str]) -> None:
         self.readers = through(self.schemas) if is_registered else None
+        for partition in self.topic.ends:
+            self.put(partition, names)
         self.reader = TopicReader(self.topic, self.readers)  # type: ignore[arg-type]  # stands for it
         self.topic.held = set(self.topic.ends)
         self.follow()
@@ -150,37 +157,40 @@ class Reading(RuleBasedStateMachine):
         for _ in range(count):
             self.topic.put(partition, MESSAGES["large"])
 
-    @rule(partition=PARTITIONS, comes_back=st.booleans())
-    def take_from_it(self, partition: int, comes_back: bool) -> None:
+    @rule(partition=PARTITIONS, after=AFTER, comes_back=st.booleans())
+    def take_from_it(self, partition: int, after: int, comes_back: bool) -> None:
         def goes() -> None:
             self.positions.pop(partition, None)
             self.topic.held.discard(partition)
             if comes_back:
-                self.give_it(partition)
+                self.give_it(partition, 1)
 
-        self.topic.coming.append(goes)
+        self.topic.comes(goes, after)
 
-    @rule(partition=PARTITIONS)
-    def give_it(self, partition: int) -> None:
-        self.topic.coming.append(lambda: self.topic.held.add(partition))
+    @rule(partition=PARTITIONS, after=AFTER)
+    def give_it(self, partition: int, after: int) -> None:
+        self.topic.comes(lambda: self.topic.held.add(partition), after)
 
     @rule(most=st.integers(0, PIECE))
     def be_slow(self, most: int) -> None:
         self.topic.most = most
 
-    @rule(error=st.builds(StoreUnavailable, st.just("away")) | st.builds(Gone, PARTITIONS))
-    def fail(self, error: Exception) -> None:
-        self.topic.coming.append(lambda: self._meet(error))
+    @rule(error=st.builds(StoreUnavailable, st.just("away")) | st.builds(Gone, PARTITIONS), after=AFTER)
+    def fail(self, error: Exception, after: int) -> None:
+        self.topic.comes(lambda: self._meet(error), after)
 
-    @rule()
-    def fail_to_know_schemas(self) -> None:
+    @rule(after=AFTER)
+    def fail_to_know_schemas(self, after: int) -> None:
         def is_away() -> None:
             self.schemas.away = lambda: None
             self._meet(StoreUnavailable("the registry is away"))
 
-        if self.readers is not None:
-            self.readers._known.clear()
-            self.schemas.away = is_away
+        def goes() -> None:
+            if self.readers is not None:
+                self.readers._known.clear()
+                self.schemas.away = is_away
+
+        self.topic.comes(goes, after)
 
     def _meet(self, error: Exception) -> None:
         self.error = error, self.topic.asked
@@ -193,10 +203,6 @@ class Reading(RuleBasedStateMachine):
         for partition in self.topic.held - self.positions.keys():
             self.positions[partition] = self.left_at[partition]
 
-    @rule(is_of_texts=st.booleans())
-    def know_another_source(self, is_of_texts: bool) -> None:
-        self.source = replace(TEXTS if is_of_texts else NUMBERS)
-
     @rule(moved=st.dictionaries(PARTITIONS, st.none() | st.integers(0, 40), min_size=1, max_size=2))
     def move(self, moved: Mapping[int, int | None]) -> None:
         for partition, at in moved.items():
@@ -205,14 +211,18 @@ class Reading(RuleBasedStateMachine):
             else:
                 self.positions[partition] = min(at, self.topic.ends[partition])
 
-    @rule(times=st.integers(1, 10))
-    def be_busy(self, times: int) -> None:
-        for _ in range(times):
+    @rule(
+        rows=st.integers(1, 30),
+        is_of_texts=st.sampled_from([None, None, False, True]),
+        busy=st.integers(0, 6),
+    )
+    def read(self, rows: int, is_of_texts: bool | None = None, busy: int = 0) -> None:
+        """After something else, while it reads ahead; by another source than before, now and then."""
+        for _ in range(busy):
             if self.reader.wants_more:
                 self.reader.read_ahead()
-
-    @rule(rows=st.integers(1, 30))
-    def read(self, rows: int) -> None:
+        if is_of_texts is not None:
+            self.source = replace(TEXTS if is_of_texts else NUMBERS)
         asked = dict(self.positions)
         source, expected, wanted = self.last
         self.last = self.source, asked, rows
@@ -227,11 +237,6 @@ class Reading(RuleBasedStateMachine):
             self.error = None
             return
         assert met is None or met[1] != asked, "it is told"
-        if self.error is not None:  # what was held of a partition that went meanwhile was no answer
-            there = {
-                each: at if each in self.topic.held else asked[each] for each, at in self.error[1].items()
-            }
-            self.error = self.error[0], there
         self.last = self.source, asked | {each: some[-1].end for each, some in found.items()}, rows
         messages = [self._check(each, asked, some) for each, some in found.items()]
         assert sum(map(len, messages)) <= max(rows, wanted)
@@ -316,15 +321,52 @@ def test_what_was_read_ahead_is_answered_without_reading_it_again() -> None:
     assert count(reader.read(replace(NUMBERS), {0: 8}, 6, 0.0)) == 2
 
 
+def fail() -> None:
+    raise Gone(0)
+
+
 def test_nothing_is_read_before_the_first_question_and_after_an_error() -> None:
     topic = Topic()
     reader = reader_of(topic, 10)
     assert not reader.wants_more
-    topic.coming.append(lambda: (_ for _ in ()).throw(Gone(0)))
-    with pytest.raises(Gone):
-        reader.read(NUMBERS, {0: 0}, 6, 0.0)
-    assert not reader.wants_more
     assert count(reader.read(NUMBERS, {0: 0}, 6, 0.0)) == 6
+    topic.comes(fail)
+    assert reader.wants_more
+    assert reader.read_ahead() == 0
+    assert not reader.wants_more
+    with pytest.raises(Gone):
+        reader.read(NUMBERS, {0: 6}, 6, 0.0)
+    assert not reader.wants_more
+    assert count(reader.read(NUMBERS, {0: 6}, 6, 0.0)) == 4
+
+
+@pytest.mark.parametrize(
+    ("source", "positions"),
+    [(TEXTS, {0: 0, 1: 0}), (NUMBERS, {1: 0}), (NUMBERS, {0: 1, 1: 0}), (NUMBERS, {})],
+)
+def test_an_error_is_forgotten_by_who_asks_for_something_else(
+    source: Source, positions: Mapping[int, int]
+) -> None:
+    topic = Topic()
+    reader = reader_of(topic, 0)
+    for asked in ({0: 0, 1: 0}, {}):
+        reader.read(NUMBERS, asked, 6, 0.0)
+        topic.comes(fail)
+        reader.read_ahead()
+        assert reader.read(source if asked else TEXTS, positions if asked else {}, 6, 0.0) == {}
+
+
+def test_what_is_held_of_a_partition_that_goes_while_it_is_asked_for_is_no_answer() -> None:
+    topic = Topic()
+    reader = reader_of(topic, 10)
+    topic.held.add(1)
+    topic.put(1, MESSAGES["event"])
+    topic.comes(lambda: topic.held.discard(0), after=1)
+    found = reader.read(NUMBERS, {0: 0, 1: 0}, 20, 0.0)
+    assert [*found] == [1]
+    topic.comes(lambda: topic.held.add(0))
+    found = reader.read(NUMBERS, {0: 0, 1: 1}, 20, 0.0)
+    assert [offset for batch in found[0] for offset in batch.offsets][:PIECE] == [0, 1, 2, 3]
 
 
 def test_few_events_are_gathered_for_a_while_since_the_last_answer_and_many_are_not(
@@ -361,7 +403,7 @@ def test_it_reads_ahead_for_a_while_and_not_for_ever(monkeypatch: pytest.MonkeyP
     clock, reader = Clock(monkeypatch, topic), reader_of(topic, 0)
     reader.read(NUMBERS, {0: 0}, 6, 0.05)
     started_s = clock.now_s
-    while reader.wants_more:
+    while reader.wants_more and clock.now_s < started_s + 60:
         reader.read_ahead()
     assert clock.now_s - started_s == pytest.approx(topic_reader.AHEAD_S, abs=0.1)
     topic.put(0, MESSAGES["event"])
