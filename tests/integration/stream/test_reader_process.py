@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from confluent_kafka import ConsumerGroupState
+from confluent_kafka import ConsumerGroupState, KafkaException
 from redis import Redis
 
 from featureflow_cli.sources.kafka import CLOSE_S, group_id
@@ -72,7 +72,10 @@ def is_alive(pid: int) -> bool:
 def is_settled(kafka: Kafka, group: str, members: int) -> bool:
     """Whether the group has so many members, and has shared out its partitions among them."""
     (asked,) = kafka.admin.describe_consumer_groups([group]).values()
-    described = asked.result(30)
+    try:
+        described = asked.result(30)
+    except KafkaException:  # the broker's first group: it is not ready yet
+        return False
     return len(described.members) == members and described.state in {
         ConsumerGroupState.STABLE,
         ConsumerGroupState.EMPTY,
@@ -96,7 +99,8 @@ def test_one_that_is_killed_is_told_once_and_another_reads_on_from_there(impatie
             """With what the log keeps in place of what the broker has first."""
             for partition in set(reader.intake.partitions()) & kept.keys():
                 reader.positions.setdefault(partition, kept[partition])
-            return sum(map(len, reader.seen.values())) >= least
+            is_member = len(reader.intake.partitions()) == 2
+            return is_member and sum(map(len, reader.seen.values())) >= least
 
         for least, wait_s in ((1, 0.0), (2 * count - 2, 30.0)):
             reader.until(lambda least=least: has_read(least), "it has read so far")
@@ -117,8 +121,8 @@ def test_one_that_is_killed_is_told_once_and_another_reads_on_from_there(impatie
         assert reader.revoked == []
 
 
+@pytest.mark.slow
 @pytest.mark.service("kafka")
-@pytest.mark.service("redis")
 def test_a_stream_whose_reader_is_killed_again_and_again_is_exact(
     tmp_path: Path, impatient: KafkaBroker, redis_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -204,11 +208,12 @@ def test_one_whose_owner_is_killed_before_it_let_partitions_go_leaves_them_to_ot
 
 def test_one_that_is_to_stop_in_the_midst_of_an_answer_does(kafka: Kafka) -> None:
     topic = kafka.topic(1)
-    produce(kafka, topic, 0, [bytes(1_000)] * 5_000)  # more than the line holds
+    count = 40_000  # their offsets alone are more than the line holds
+    produce(kafka, topic, 0, [b""] * count)
     with reading(kafka, topic, session_timeout_ms=LONG_MS) as reader:
         reader.until(lambda: reader.intake.partitions() == [0], "it is a member")
         line = reader.intake._consumer._line
-        line.send(("read", None, {0: 0}, 5_000, 0.0))
+        line.send(("read", None, {0: 0}, count, 5.0))
         wait_until(lambda: line.poll(0), "it answers", CLOSE_S)
     assert process_of(reader).returncode == 0
 
@@ -269,6 +274,9 @@ def test_an_owner_hears_of_partitions_that_go_in_its_next_read_and_before_they_a
             if asks:
                 assert [first.intake.first(partition) for partition in range(2)] == [0, 0]
                 assert first.intake.goal() == {0: 3, 1: 3}
+            for _ in range(20):
+                second.step()
+            assert second.intake.partitions() == []
             assert (first.revoked, first.intake.partitions()) == ([], [0, 1])
             told: list[list[int]] = []
 
