@@ -10,13 +10,13 @@ import os
 import signal
 import subprocess
 import sys
+import traceback
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from multiprocessing.connection import Connection
-from pathlib import Path
 from socket import socketpair
-from typing import Any
+from typing import IO, Any
 
 import pyarrow as pa
 
@@ -24,15 +24,16 @@ from featureflow_cli.compute.views import Source
 from featureflow_cli.errors import FeatureflowError, StoreUnavailable
 from featureflow_cli.sources.batches import RawBatch
 from featureflow_cli.sources.kafka import CLOSE_S, consumer_config
-from featureflow_cli.sources.kafka_consumer import GroupConsumer
+from featureflow_cli.sources.kafka_consumer import Gone, GroupConsumer
 from featureflow_cli.sources.registered_messages import readers
-from featureflow_cli.sources.shared_rows import divided, hand_over, put_together, taken_over
+from featureflow_cli.sources.shared_rows import divided, filled, hand_over, put_together, taken_over
 from featureflow_cli.sources.topic_reader import TopicReader
 from featureflow_cli.spec.models import KafkaStream
 
 ENDED = (EOFError, OSError)
 """What is raised where there is nobody at the other end."""
-_PROGRAM = f"from {__name__} import main; main()"
+HANGS_S = 30.0
+"""Whoever has not answered for so long does not: all that the process does has a shorter limit."""
 _GONE_S = 1.0
 """How long a process may take to be gone that has closed its end."""
 _COLLECT_AFTER = 100_000
@@ -90,20 +91,27 @@ class ReaderProcess:
         self._end(CLOSE_S + 1)
 
     def _start(self) -> None:
+        """Modules are found where this process finds them. StoreUnavailable where none can be started now."""
         ours, theirs = socketpair()
-        with theirs, _unheard():
-            # It finds the package that this one is of, and nothing else in the folder that it runs in.
-            package = str(Path(__file__).parents[2])
-            found = os.pathsep.join([package, *filter(None, [os.environ.get("PYTHONPATH")])])
-            self._process = subprocess.Popen(  # noqa: S603  (our own command line)
-                [sys.executable, "-P", "-c", _PROGRAM, str(theirs.fileno())],
-                pass_fds=[theirs.fileno()],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                env={**os.environ, "PYTHONPATH": found},
-            )
-        self._line = Connection(ours.detach())
-        self._source = None
+        self._line, self._source = Connection(ours.detach()), None
+        program = f"import sys; sys.path[:] = {sys.path!r}; from {__name__} import main; main()"
+        try:
+            with theirs, _unheard():
+                self._process = subprocess.Popen(  # noqa: S603  (our own command line)
+                    [
+                        sys.executable,
+                        *(["-I"] if sys.flags.isolated else []),
+                        "-c",
+                        program,
+                        str(theirs.fileno()),
+                    ],
+                    pass_fds=[theirs.fileno()],
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.DEVNULL,
+                )
+        except OSError as err:
+            what = f"no process can be started that reads topic '{self._settings[0].topic}': {err}"
+            raise StoreUnavailable(what, hint="it is tried again; is there memory left?") from None
         with suppress(*ENDED):
             self._line.send(self._settings)
 
@@ -119,24 +127,28 @@ class ReaderProcess:
         try:
             with suppress(*ENDED):  # it may have said why before it ended
                 self._line.send((kind, *words))
-            while True:
-                answer, *told = self._line.recv()
-                if answer != "revoke":
-                    break
+            while (heard := self._heard())[0] == "revoke":
                 if kind == "read":
-                    self._let_go(*told)
+                    self._let_go(heard[1])
                 else:
-                    (self._going,) = told
-            value, *state = told
-            if kind == "read":  # partitions come and go only there
-                self.held, self.joined, self._highs = state
-            if answer == "found":
-                value = put_together(value, taken_over(self._line)) if value else {}
-        except ENDED:
-            raise self._died() from None
+                    self._going = heard[1]
+            answer, value, *state = heard
+            memory = taken_over(self._line) if answer == "found" and value else None
+        except ENDED as err:
+            raise self._anew(isinstance(err, TimeoutError)) from None
+        if kind == "read":  # partitions come and go only there
+            self.held, self.joined, self._highs = state
         if answer == "error":
             raise value
+        if answer == "found":
+            return {} if memory is None else put_together(value, memory)
         return value
+
+    def _heard(self) -> tuple[Any, ...]:
+        if not self._line.poll(HANGS_S):
+            raise TimeoutError
+        heard: tuple[Any, ...] = self._line.recv()
+        return heard
 
     def _let_go(self, partitions: Sequence[int]) -> None:
         self._going = ()
@@ -145,13 +157,16 @@ class ReaderProcess:
         with suppress(*ENDED):
             self._line.send(("let go",))
 
-    def _died(self) -> StoreUnavailable:
+    def _anew(self, hangs: bool) -> StoreUnavailable:
         """Start another: a new member of the group, for all that this one held goes to others some time."""
         code = self._end(_GONE_S)
         self._going, self.joined = sorted(self.held), False
         self._start()
-        what = f"the process that reads topic '{self._settings[0].topic}' ended with code {code}"
-        return StoreUnavailable(what, hint="it is started again; if this goes on, see what it says on stderr")
+        how = f"did not answer for {HANGS_S:g} s" if hangs else f"ended with code {code}"
+        what = f"the process that reads topic '{self._settings[0].topic}' {how}"
+        return StoreUnavailable(
+            what, hint="another one is started; if this goes on, see what it says on stderr"
+        )
 
 
 class _Answers:
@@ -184,25 +199,25 @@ class _Answers:
             self._consumer.close()
 
     def _answer(self, kind: str, *words: Any) -> None:
+        """Nothing is said to `report`; nor to `let go`, where the one that it was meant for has died."""
         if kind == "report":
             self._consumer.report(*words)
-        if kind not in {
-            "read",
-            "watermarks",
-        }:  # such as `let go`, where the one to which it was to be said has died
+        if kind not in {"read", "watermarks"}:
             return
-        value: Any
-        tables: Sequence[Any] = ()
+        memory = None
         try:
             if kind == "read":
-                answer, (value, tables) = "found", divided(self._read(*words))
+                answer, (value, memory) = "found", self._found(*words)
             else:
                 answer, value = "answer", self._consumer.watermarks(*words)
         except Exception as err:
+            if not isinstance(err, FeatureflowError | Gone):
+                traceback.print_exc()
             answer, value = "error", err
         self._tell(answer, value)
-        if tables:
-            hand_over(tables, self._line)
+        if memory is not None:
+            with memory:
+                hand_over(memory, self._line)
 
     def _tell(self, answer: str, value: Any) -> None:
         """The answer, and how the consumer stands."""
@@ -210,10 +225,11 @@ class _Answers:
         highs = {each: high for each in held if (high := self._consumer.high(each)) is not None}
         self._line.send((answer, value, held, self._consumer.joined, highs))
 
-    def _read(self, news: Source | None, *words: Any) -> dict[int, list[RawBatch]]:
+    def _found(self, news: Source | None, *words: Any) -> tuple[Any, IO[bytes] | None]:
         self._source = news or self._source
         assert self._source is not None
-        return self._reader.read(self._source, *words)
+        shares, tables = divided(self._reader.read(self._source, *words))
+        return shares, filled(tables) if shares else None
 
     def _let_go(self, partitions: Sequence[int]) -> None:
         """Wait for the owner, who may have something else to say before; its next question waits."""

@@ -21,6 +21,8 @@ PARENT = "FEATUREFLOW_STREAM_PARENT"
 """The environment variable that tells a worker whose it is: it stops when that process is gone."""
 _RESTART_S = 1.0
 _LOOK_S = 0.1
+_SAID_S = 1.0
+"""How long to wait for the last words of a worker that is gone: what it started may hold its stderr still."""
 
 
 @dataclass(frozen=True)
@@ -98,8 +100,9 @@ class _Process:
         if code is None or self._is_noted:
             return None
         self._is_noted = True
-        for reader in self._readers:
-            reader.join()
+        said, kept = self._readers
+        said.join(_SAID_S)
+        kept.join()
         if code == 0:
             self.report = json.loads(self._output)
         return code

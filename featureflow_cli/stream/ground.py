@@ -1,6 +1,7 @@
 """The real world of a project's workers: stores, files and engines, opened once and shared."""
 
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -46,9 +47,12 @@ class Ground:
     def close(self, other: "Ground | None" = None) -> None:
         """`other` keeps what it shares with this one."""
         shared = [] if other is None else [intake for _, intake in other._topics.values()]
-        for intake in self._intakes:
-            if not any(intake is each for each in shared):
-                intake.close()
+        left = [intake for intake in self._intakes if not any(intake is each for each in shared)]
+        with ThreadPoolExecutor(
+            max(1, len(left)), "closing"
+        ) as together:  # brokers may keep each for a while
+            for closing in [together.submit(intake.close) for intake in left]:
+                closing.result()
         self._engine.close()
 
     def outside(self, source: Source, progress: Progress) -> Outside:
