@@ -121,6 +121,24 @@ def test_one_that_is_killed_is_told_once_and_another_reads_on_from_there(impatie
         assert reader.revoked == []
 
 
+@pytest.mark.service("kafka")
+def test_one_that_hangs_is_given_up_for_another(
+    impatient: KafkaBroker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("featureflow_cli.sources.reader_process.HANGS_S", 2.0)
+    topic = impatient.topic(1)
+    produce(impatient, topic, 0, numbered(0, 10))
+    with reading(impatient, topic, session_timeout_ms=SESSION_MS) as reader:
+        reader.drain()
+        hanging = process_of(reader)
+        hanging.send_signal(signal.SIGSTOP)
+        with pytest.raises(SourceAway, match="did not answer for 2 s"):
+            reader.step()
+        assert hanging.returncode == -signal.SIGKILL
+        produce(impatient, topic, 0, numbered(10, 20))
+        reader.until(lambda: len(set(reader.seen[0])) == 20, "all is read")
+
+
 @pytest.mark.slow
 @pytest.mark.service("kafka")
 def test_a_stream_whose_reader_is_killed_again_and_again_is_exact(
