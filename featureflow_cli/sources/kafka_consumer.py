@@ -8,7 +8,7 @@ keeps (design.md 4 [sinks]).
 import gc
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from itertools import pairwise
+from itertools import chain, pairwise
 from operator import itemgetter
 from typing import Any
 
@@ -248,7 +248,7 @@ def _batch(
 ) -> RawBatch:
     offsets = np.concatenate([_offsets(messages, start, stop) for start, stop in runs])
     return RawBatch(
-        content=[value for start, stop in runs for value in content[start:stop]],
+        content=list(chain.from_iterable(content[start:stop] for start, stop in runs)),
         offsets=offsets,
         end=int(offsets[-1]) + 1,
         recorded_at_us=np.concatenate([recorded_ms[start:stop] for start, stop in runs]) * 1000,

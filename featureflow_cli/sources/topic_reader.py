@@ -14,7 +14,7 @@ from featureflow_cli.sources.registered_messages import Readers, as_json
 PIECE = BLOCK_MESSAGES
 """Messages are asked for by so many: these stay in a core's cache until they are rows (of 25,000, 0.6 us each more)."""
 PIECE_S = 0.01
-"""How long a piece is waited for, and so whoever asks meanwhile."""
+"""How long a piece is waited for while nobody asks, and so whoever asks meanwhile."""
 AHEAD_BYTES = 64 * 2**20
 """No more messages are read ahead than these: events of a megabyte each are taken in a few at a time."""
 AHEAD_S = 5.0
@@ -64,7 +64,7 @@ class TopicReader:
         due_s = self._answered_s + wait_s
         while self.wants_more:
             left_s = due_s - time.monotonic()
-            if self.read_ahead(max(0.0, min(left_s, PIECE_S))) < PIECE // 2 and left_s <= PIECE_S:
+            if self.read_ahead(max(0.0, left_s)) < PIECE // 2 and left_s <= 0:
                 break
         if self._error is not None and not any(ahead.batches for ahead in self._ahead.values()):
             error, self._error, self._rows = self._error, None, 0

@@ -379,7 +379,6 @@ def test_few_events_are_gathered_for_a_while_since_the_last_answer_and_many_are_
     topic.put(0, MESSAGES["event"])
     assert count(reader.read(NUMBERS, {0: 0}, 6, 0.05)) == 1
     assert clock.now_s - started_s == pytest.approx(0.05)
-    assert max(clock.waits) <= topic_reader.PIECE_S, "whoever has a question waits no longer"
     for _ in range(100):
         topic.put(0, MESSAGES["event"])
     started_s = clock.now_s
