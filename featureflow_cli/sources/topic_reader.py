@@ -15,6 +15,8 @@ PIECE = BLOCK_MESSAGES
 """Messages are asked for by so many: these stay in a core's cache until they are rows (of 25,000, 0.6 us each more)."""
 PIECE_S = 0.01
 """How long a piece is waited for while nobody asks, and so whoever asks meanwhile."""
+DECODED_AT_ONCE = 2_048
+"""No fewer while nobody asks, for each time has its price; whoever asks waits for no more than these."""
 AHEAD_BYTES = 64 * 2**20
 """No more messages are read ahead than these: events of a megabyte each are taken in a few at a time."""
 AHEAD_S = 5.0
@@ -102,7 +104,7 @@ class TopicReader:
             ahead.size_bytes += sum(map(len, came.content))
         count = sum(len(came.content) for _, came, _ in fresh)
         self._raw += count
-        if self._raw >= BLOCK_MESSAGES:
+        if self._raw >= DECODED_AT_ONCE:
             self._decode()
         return count
 

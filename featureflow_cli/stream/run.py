@@ -1,7 +1,8 @@
 """The verb: the steps of all sources' workers in a loop, until there is nothing left or somebody says stop.
 
-A batch is taken in and decided while the one before it is written: the online store is talked to by one thread, the
-writer, one thing after another; the loop does the rest, and waits for the writer before it hands over more.
+The online store is talked to by one thread, the writer, one thing after another; the loop does the rest, and waits for
+the writer before it hands over more. Whoever is behind takes in and decides a batch while the one before it is written,
+others as late as they can.
 """
 
 from collections.abc import Callable
@@ -188,6 +189,8 @@ class _Loop:
                 self._hold(worker)
             moved = self._batch(worker, "replay", worker.replay)
             if is_asked:
+                if not worker.is_behind:  # taken in now it would only wait; what comes meanwhile goes with it
+                    self._land()
                 poll = partial(worker.poll, self.batch_rows, self._patience_s(worker))
                 moved = self._batch(worker, "poll", poll) or moved
                 if worker.has_news or not self.once:  # it may answer, and not all that it is asked

@@ -39,7 +39,8 @@ BATCH_ROWS = 200_000
 class Worker:
     """The stream of one source into the states of `members` and, where it has one, into its log.
 
-    `has_news`: whether the last `poll` found any; None where it did not come to that. With `once` it reads not much
+    `has_news`: whether the last `poll` found any; None where it did not come to that. `is_behind`: whether it found
+    so many that more are likely to be there. With `once` it reads not much
     further than the intake's goal: who asks for an end gets there, however fast more comes.
     """
 
@@ -49,6 +50,7 @@ class Worker:
         self.progress = progress
         self.once = self.skip_lost = False
         self.has_news: bool | None = None
+        self.is_behind = True
         self.parts: dict[int, Part] = {}
         self.commits = Commits(outside, progress)
         self._outside = outside
@@ -187,6 +189,7 @@ class Worker:
             partition: batches for partition, batches in raw.items() if partition in self.parts and batches
         }
         self.has_news = bool(raw)
+        self.is_behind = 4 * sum(len(each.offsets) for batches in raw.values() for each in batches) >= rows
         if not raw or self._lost:
             return None
         spans = {partition: (asked[partition], batches[-1].end) for partition, batches in raw.items()}

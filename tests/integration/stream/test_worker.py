@@ -40,6 +40,15 @@ def test_a_second_run_finds_nothing_to_do(world: World) -> None:
     assert again.progress.read == 100
 
 
+def test_a_worker_is_behind_that_finds_a_quarter_of_what_it_asks_for_or_more(world: World) -> None:
+    fill(world, random.Random(9), 400)
+    worker = world.worker()
+    worker.take_up()
+    assert worker.poll(200) is not None and worker.is_behind
+    assert worker.poll(10_000) is not None and not worker.is_behind
+    assert worker.poll(10_000) is None and not worker.is_behind
+
+
 def test_states_are_built_up_to_a_floor_that_another_worker_set_by_a_later_log(world: World) -> None:
     """It recorded the floor, and was killed before it built anything; this one had looked at the log before."""
     fill(world, random.Random(10), 100)

@@ -45,7 +45,7 @@ PARTITIONS, AFTER = st.integers(0, 2), st.integers(0, 4)
 def _small_pieces() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(topic_reader, "PIECE", PIECE)
-        patch.setattr(topic_reader, "BLOCK_MESSAGES", PIECE - 1)
+        patch.setattr(topic_reader, "DECODED_AT_ONCE", PIECE - 1)
         patch.setattr(topic_reader, "AHEAD_BYTES", AHEAD_BYTES)
         yield
 
