@@ -26,9 +26,6 @@ if TYPE_CHECKING:
 SHOWN_EVERY_S = 1.0
 LOGGED_EVERY_S = 10.0
 """How often progress is told to a terminal, and to a file."""
-COLLECT_AFTER = 100_000
-"""New objects before the collector looks for cycles. A batch makes ten thousand writes of five objects each, in no
-cycle; by default all that is alive would be looked through several times a batch (4% of the CPU)."""
 ALLOCATOR = ("ARROW_DEFAULT_MEMORY_POOL", "system")
 """Arrow's choice, which it makes as it is loaded. By default it keeps what one thread took and another gave back:
 250 MB beside a stream's 700."""
@@ -90,6 +87,7 @@ def stream(
 def _run(
     project: "Project", stop: threading.Event, once: bool, skip_lost: bool, port: int | None, host: str
 ) -> "StreamReport":
+    from featureflow_cli.sources.reader_process import COLLECT_AFTER
     from featureflow_cli.stream.fleet import is_orphan
     from featureflow_cli.stream.run import run
 

@@ -14,9 +14,10 @@ import traceback
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from functools import partial
 from multiprocessing.connection import Connection
 from socket import socketpair
-from typing import IO, Any
+from typing import IO, Any, TypeVar
 
 import pyarrow as pa
 
@@ -30,13 +31,19 @@ from featureflow_cli.sources.shared_rows import divided, filled, hand_over, put_
 from featureflow_cli.sources.topic_reader import TopicReader
 from featureflow_cli.spec.models import KafkaStream
 
-ENDED = (EOFError, OSError)
+T = TypeVar("T")
+
+GONE = (EOFError, ConnectionError)
 """What is raised where there is nobody at the other end."""
+ENDED = (EOFError, OSError)
+"""And where the line is of no use to this end."""
+COLLECT_AFTER = 100_000
+"""New objects before the collector looks for cycles, at both ends. A batch makes ten thousand writes of five objects
+each, in no cycle; by default all that is alive would be looked through several times a batch (4% of the CPU)."""
 HANGS_S = 30.0
 """Whoever has not answered for so long does not: all that the process does has a shorter limit."""
 _GONE_S = 1.0
 """How long a process may take to be gone that has closed its end."""
-_COLLECT_AFTER = 100_000
 
 
 class ReaderProcess:
@@ -92,10 +99,10 @@ class ReaderProcess:
 
     def _start(self) -> None:
         """Modules are found where this process finds them. StoreUnavailable where none can be started now."""
-        ours, theirs = socketpair()
-        self._line, self._source = Connection(ours.detach()), None
+        self._source = None
         program = f"import sys; sys.path[:] = {sys.path!r}; from {__name__} import main; main()"
         try:
+            line, theirs = (Connection(end.detach()) for end in socketpair())
             with theirs, _unheard():
                 self._process = subprocess.Popen(  # noqa: S603  (our own command line)
                     [
@@ -112,6 +119,7 @@ class ReaderProcess:
         except OSError as err:
             what = f"no process can be started that reads topic '{self._settings[0].topic}': {err}"
             raise StoreUnavailable(what, hint="it is tried again; is there memory left?") from None
+        self._line = line
         with suppress(*ENDED):
             self._line.send(self._settings)
 
@@ -124,18 +132,17 @@ class ReaderProcess:
         return self._process.wait()
 
     def _ask(self, kind: str, *words: Any) -> Any:
-        try:
-            with suppress(*ENDED):  # it may have said why before it ended
-                self._line.send((kind, *words))
-            while (heard := self._heard())[0] == "revoke":
-                if kind == "read":
-                    self._let_go(heard[1])
-                else:
-                    self._going = heard[1]
-            answer, value, *state = heard
-            memory = taken_over(self._line) if answer == "found" and value else None
-        except ENDED as err:
-            raise self._anew(isinstance(err, TimeoutError)) from None
+        if self._line.closed:  # when the last one ended, no other could be started
+            self._start()
+        with suppress(*ENDED):  # it may have said why before it ended
+            self._line.send((kind, *words))
+        while (heard := self._heard(self._next))[0] == "revoke":
+            if kind == "read":
+                self._let_go(heard[1])
+            else:
+                self._going = heard[1]
+        answer, value, *state = heard
+        memory = self._heard(partial(taken_over, self._line)) if answer == "found" and value else None
         if kind == "read":  # partitions come and go only there
             self.held, self.joined, self._highs = state
         if answer == "error":
@@ -144,11 +151,16 @@ class ReaderProcess:
             return {} if memory is None else put_together(value, memory)
         return value
 
-    def _heard(self) -> tuple[Any, ...]:
+    def _heard(self, hear: Callable[[], T]) -> T:
+        try:
+            return hear()
+        except ENDED as err:
+            raise self._anew(err) from None
+
+    def _next(self) -> Any:
         if not self._line.poll(HANGS_S):
             raise TimeoutError
-        heard: tuple[Any, ...] = self._line.recv()
-        return heard
+        return self._line.recv()
 
     def _let_go(self, partitions: Sequence[int]) -> None:
         self._going = ()
@@ -157,12 +169,17 @@ class ReaderProcess:
         with suppress(*ENDED):
             self._line.send(("let go",))
 
-    def _anew(self, hangs: bool) -> StoreUnavailable:
+    def _anew(self, err: Exception) -> StoreUnavailable:
         """Start another: a new member of the group, for all that this one held goes to others some time."""
         code = self._end(_GONE_S)
         self._going, self.joined = sorted(self.held), False
         self._start()
-        how = f"did not answer for {HANGS_S:g} s" if hangs else f"ended with code {code}"
+        if isinstance(err, TimeoutError):
+            how = f"did not answer for {HANGS_S:g} s"
+        elif isinstance(err, GONE):
+            how = f"ended with code {code}"
+        else:  # this end has no memory, or no descriptor, for what is handed over
+            how = f"could not be heard: {err}"
         what = f"the process that reads topic '{self._settings[0].topic}' {how}"
         return StoreUnavailable(
             what, hint="another one is started; if this goes on, see what it says on stderr"
@@ -258,10 +275,10 @@ def _unheard() -> Iterator[None]:
 
 def main() -> None:
     """The process: its only argument is the number of its end of the line."""
-    gc.set_threshold(_COLLECT_AFTER, 50, 50)
+    gc.set_threshold(COLLECT_AFTER, 50, 50)
     pa.set_cpu_count(1)  # the other cores are its owner's
     line = Connection(int(sys.argv[1]))
-    with suppress(*ENDED):
+    with suppress(*GONE):
         try:
             answers = _Answers(line)
         except FeatureflowError as err:

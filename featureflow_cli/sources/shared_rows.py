@@ -1,5 +1,6 @@
 """Decoded batches on their way to another process, by memory that both see."""
 
+import errno
 import os
 import sys
 from collections.abc import Mapping, Sequence
@@ -76,8 +77,15 @@ def hand_over(memory: IO[bytes], line: Connection) -> None:
 
 
 def taken_over(line: Connection) -> bytes:
-    """All of it, as a copy (3 ms for 100,000 rows): memory that is only looked at would cost a file descriptor."""
-    with os.fdopen(recv_handle(line), "rb") as memory:
+    """All of it, as a copy (3 ms for 100,000 rows): memory that is only looked at would cost a file descriptor.
+
+    OSError where there is no descriptor left even for now; EOFError, ConnectionError where who hands it over is gone.
+    """
+    try:
+        handle = recv_handle(line)
+    except RuntimeError:  # what came was dropped on its way
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE)) from None
+    with os.fdopen(handle, "rb") as memory:
         memory.seek(0)
         return memory.read()
 

@@ -41,7 +41,7 @@ class TopicIntake:
         self.readers = readers(kafka, environ, self._source)
         self._revoke: Callable[[Sequence[int]], None] = lambda _: None
         self._admin = Admin(kafka, environ)
-        self._consumer = ReaderProcess(kafka, environ, group_id(*name), self._source, self._on_revoke)
+        self._reader = ReaderProcess(kafka, environ, group_id(*name), self._source, self._on_revoke)
         self._known: frozenset[int] = frozenset()  # held when the topic was last looked at
         self._checked_s = 0.0
         self._goal: Mapping[int, int] | None = None
@@ -52,7 +52,7 @@ class TopicIntake:
 
     @asking()
     def first(self, partition: int) -> int:
-        return self._consumer.watermarks(partition)[0]
+        return self._reader.watermarks(partition)[0]
 
     @asking()
     def read(
@@ -60,13 +60,13 @@ class TopicIntake:
     ) -> Mapping[int, list[RawBatch]]:
         """Also the place where the group is heard, so it is called without pause."""
         try:
-            found = self._consumer.read(source, positions, rows, wait_s)
+            found = self._reader.read(source, positions, rows, wait_s)
         except Gone as gone:
             self._check_topic()
             self._check_end(gone.partition, positions.get(gone.partition, 0))
             raise OffsetGone(gone.partition) from None
         finally:
-            lost = self._known - self._consumer.held
+            lost = self._known - self._reader.held
             self._known -= lost
         self._look_at_topic(has_news=bool(found))
         return found
@@ -77,7 +77,7 @@ class TopicIntake:
 
         None while it joins: who leaves then may go unheard, and the group waits for it for a whole session.
         """
-        if not self._consumer.joined:
+        if not self._reader.joined:
             return None
         if self._goal is None:
             self._check_topic()  # who holds nothing has not looked yet
@@ -88,7 +88,7 @@ class TopicIntake:
 
     def behind(self, positions: Mapping[int, int]) -> Mapping[int, int]:
         """As of the last fetch; aborted messages and markers included."""
-        found = {partition: self._consumer.high(partition) for partition in positions if partition >= 0}
+        found = {partition: self._reader.high(partition) for partition in positions if partition >= 0}
         return {
             partition: max(0, high - positions[partition])
             for partition, high in found.items()
@@ -99,19 +99,22 @@ class TopicIntake:
         self._revoke = call
 
     def report(self, ends: Mapping[int, int]) -> None:
-        self._consumer.report(ends)
+        self._reader.report(ends)
 
     def close(self) -> None:
-        self._consumer.close()
+        self._reader.close()
         if self.readers is not None:
             self.readers.close()
 
     def _on_revoke(self, partitions: Sequence[int]) -> None:
-        self._revoke(partitions)
+        """One may come and go within a `read`: then it was never named as held, and nobody has anything of it."""
+        going = [partition for partition in partitions if partition in self._known]
+        if going:
+            self._revoke(going)
 
     def _look_at_topic(self, has_news: bool) -> None:
         """Before partitions are named as held, and every CHECK_S; what answers otherwise may be late with that."""
-        held = frozenset(self._consumer.held)
+        held = frozenset(self._reader.held)
         if held != self._known:
             self._check_topic()
             self._known = held
@@ -141,7 +144,7 @@ class TopicIntake:
 
     def _check_end(self, partition: int, position: int) -> None:
         """FeatureflowError where the broker's partition ends before what was read of it."""
-        end = self._consumer.watermarks(partition)[1]
+        end = self._reader.watermarks(partition)[1]
         if position > end:
             what = (
                 f"partition {partition} of topic '{self._kafka.topic}' ends at offset {end}, but events of source"

@@ -53,7 +53,7 @@ def impatient() -> Iterator[KafkaBroker]:
 
 
 def process_of(reader: Reader) -> "subprocess.Popen[bytes]":
-    return reader.intake._consumer._process
+    return reader.intake._reader._process
 
 
 def children(pid: int) -> list[int]:
@@ -230,7 +230,7 @@ def test_one_that_is_to_stop_in_the_midst_of_an_answer_does(kafka: Kafka) -> Non
     produce(kafka, topic, 0, [b""] * count)
     with reading(kafka, topic, session_timeout_ms=LONG_MS) as reader:
         reader.until(lambda: reader.intake.partitions() == [0], "it is a member")
-        line = reader.intake._consumer._line
+        line = reader.intake._reader._line
         line.send(("read", None, {0: 0}, count, 5.0))
         wait_until(lambda: line.poll(0), "it answers", CLOSE_S)
     assert process_of(reader).returncode == 0
@@ -281,7 +281,7 @@ def test_an_owner_hears_of_partitions_that_go_in_its_next_read_and_before_they_a
         produce(kafka, topic, partition, numbered(0, 3))
     with reading(kafka, topic) as first:
         first.drain()
-        line = first.intake._consumer._line
+        line = first.intake._reader._line
         with reading(kafka, topic) as second:
 
             def is_told() -> bool:

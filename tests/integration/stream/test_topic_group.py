@@ -87,12 +87,32 @@ def test_whoever_lost_the_group_with_its_broker_is_not_done_before_it_is_back() 
             produce(broker, topic, 0, numbered(0, 3))
             reader.positions[0] = reader.intake.first(0)
             broker.kill()
-            wait_until(lambda: tried(reader) and not reader.intake._consumer.held, "its session is over", 60)
+            wait_until(lambda: tried(reader) and not reader.intake._reader.held, "its session is over", 60)
             assert reader.intake.goal() is None
             broker.start()
             wait_until(lambda: tried(reader) and reader.is_done, "it is done", 60)
             times = len(reader.seen[0]) // 3  # all of it again from the start, where it lost the group twice
             assert reader.seen == {0: numbered(0, 3) * max(times, 1)}
+
+
+def test_nobody_is_told_of_partitions_that_go_before_they_were_named(kafka: Kafka) -> None:
+    """They came, and what they are partitions of could not be looked at yet."""
+    topic = kafka.topic(2)
+    away = True
+
+    def noted(found: str) -> str:
+        if away:
+            message = "the registry is away"
+            raise StoreUnavailable(message)
+        return found
+
+    with reading(kafka, topic, noted) as first, reading(kafka, topic) as second:
+        wait_until(lambda: tried(first) and len(first.intake._reader.held) == 2, "both are its own")
+        second.until(lambda: tried(first) and len(second.intake.partitions()) == 1, "one is the other's")
+        assert (first.revoked, first.intake.partitions()) == ([], [])
+        away = False
+        first.step()
+        assert {*first.intake.partitions(), *second.intake.partitions()} == {0, 1}
 
 
 @pytest.mark.slow

@@ -2,6 +2,7 @@
 
 import inspect
 import os
+import resource
 import signal
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -22,7 +23,7 @@ from featureflow_cli.sources.decode import decode_all
 from featureflow_cli.sources.kafka_consumer import Gone
 from featureflow_cli.sources.letters import Letter, Reason, to_table
 from featureflow_cli.sources.reader_process import ReaderProcess, _Answers
-from featureflow_cli.sources.shared_rows import put_together, taken_over
+from featureflow_cli.sources.shared_rows import divided, filled, hand_over, put_together, taken_over
 from featureflow_cli.spec.models import KafkaStream
 from tests.unit.sources.sources import TOPIC, make_source
 
@@ -232,3 +233,34 @@ def test_one_that_dies_of_a_mistake_says_so_and_another_takes_its_place(
         assert reader._process.pid != first.pid
         assert reader._process.poll() is None
     assert reader._process.returncode == 0
+
+
+@contextmanager
+def descriptors_left(count: int) -> Iterator[None]:
+    """No more than so many, for as long as this lasts."""
+    free = [os.dup(0) for _ in range(count + 1)]
+    for each in free:
+        os.close(each)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (free[-1], hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+@pytest.mark.parametrize("left", range(2))
+def test_without_a_descriptor_for_what_is_handed_over_the_store_is_away(left: int) -> None:
+    """None for the memory itself, or none for the line that it comes by; and none for another process."""
+    (content,) = decode_all([RawBatch([b'{"n": 1}'], np.arange(1), 1, 7)], SOURCE)
+    shares, tables = divided({0: [RawBatch(content, np.arange(1), 1, 7)]})
+    with process(REFUSED) as reader, filled(tables) as memory:
+        is_refused(reader)
+        reader._line.close()
+        reader._line, theirs = (Connection(end.detach()) for end in socketpair())
+        theirs.send(("found", shares, frozenset({0}), True, {0: 1}))
+        hand_over(memory, theirs)
+        with descriptors_left(left), pytest.raises(StoreUnavailable, match="Too many open files"):
+            reader.read(SOURCE, {}, 1, 0.0)
+        theirs.close()
+        is_refused(reader)
