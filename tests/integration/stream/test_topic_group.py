@@ -106,13 +106,14 @@ def test_nobody_is_told_of_partitions_that_go_before_they_were_named(kafka: Kafk
             raise StoreUnavailable(message)
         return found
 
-    with reading(kafka, topic, noted) as first, reading(kafka, topic) as second:
+    with reading(kafka, topic, noted) as first:
         wait_until(lambda: tried(first) and len(first.intake._reader.held) == 2, "both are its own")
-        second.until(lambda: tried(first) and len(second.intake.partitions()) == 1, "one is the other's")
-        assert (first.revoked, first.intake.partitions()) == ([], [])
-        away = False
-        first.step()
-        assert {*first.intake.partitions(), *second.intake.partitions()} == {0, 1}
+        with reading(kafka, topic) as second:
+            second.until(lambda: tried(first) and len(second.intake.partitions()) == 1, "one is the other's")
+            assert (first.revoked, first.intake.partitions()) == ([], [])
+            away = False
+            first.step()
+            assert {*first.intake.partitions(), *second.intake.partitions()} == {0, 1}
 
 
 @pytest.mark.slow
