@@ -24,7 +24,7 @@ class RawBatch:
     offsets: npt.NDArray[np.int64]
     end: int
     recorded_at_us: int | npt.NDArray[np.int64]
-    letters: Any = field(default_factory=letters.BATCH_SCHEMA.empty_table)
+    letters: Any = field(default_factory=lambda: letters.NO_LETTERS)
 
     def recorded_of(self, offsets: npt.NDArray[np.int64]) -> int | npt.NDArray[np.int64]:
         """The time that the source recorded for the events and letters at `offsets` (of this batch)."""

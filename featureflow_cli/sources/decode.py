@@ -92,7 +92,7 @@ def decode_json(messages: Sequence[bytes], offsets: Ints, source: Source) -> Dec
     refused = letters.to_table(
         [Letter(int(offsets[row]), reason, detail, messages[row]) for row, reason, detail in broken]
     )
-    rows = pa.concat_tables([schema_of(source).empty_table(), *(one.rows for one in decoded)])
+    rows = pa.concat_tables([one.rows for one in decoded] or [schema_of(source).empty_table()])
     place = rows.column("_offset").to_numpy()
     return Decoded(
         rows if (place[1:] > place[:-1]).all() else rows.sort_by("_offset"),
@@ -157,7 +157,8 @@ def _decode_columns(columns: Mapping[str, Any], offsets: Ints, source: Source, o
     for index, (name, column_type) in enumerate(source.columns.items()):
         values, misfits = fit(columns[name], column_type, source.formats.get(name, ISO8601))
         fitted.append(values)
-        wrong_type[misfits] = np.minimum(wrong_type[misfits], index)
+        if misfits.any():
+            wrong_type[misfits] = np.minimum(wrong_type[misfits], index)
         if name in source.not_null and values.null_count:
             empty = values.is_null().to_numpy(zero_copy_only=False) & ~misfits
             missing[empty] = np.minimum(missing[empty], index)
@@ -165,7 +166,7 @@ def _decode_columns(columns: Mapping[str, Any], offsets: Ints, source: Source, o
     rows = pa.table([*fitted, pa.array(offsets, pa.int64())], schema=schema_of(source))
     bad: Bools = first < len(names)
     if not bad.any():
-        return Decoded(rows, letters.BATCH_SCHEMA.empty_table())
+        return Decoded(rows, letters.NO_LETTERS)
     at = np.flatnonzero(bad)
     refused = [
         _refusal(origin, source, int(row), names[first[row]], bool(wrong_type[row] < len(names)))

@@ -250,8 +250,7 @@ def _decimals_of_text(array: Any, column_type: ColumnType) -> Tried:
 
 
 def _unsure_numbers(array: Any) -> Bools:
-    longer = flags(pc.greater(pc.binary_length(array), MAX_PRECISION))
-    return longer | _holds(array, "e")
+    return (ints(pc.binary_length(array)) > MAX_PRECISION) | _holds(array, "e")
 
 
 def _checked(decimals: Any) -> Any:
@@ -265,6 +264,12 @@ def _reopen(tried: Tried, doubtful: Bools) -> Tried:
 
 
 def _holds(array: Any, letter: str) -> Bools:
+    """Where a text has the letter, be it small or a capital."""
+    every = bytes(
+        array.buffers()[2] or b""
+    )  # of which the array may be a part: looked at first, for it hardly ever has
+    if letter.encode() not in every and letter.upper().encode() not in every:
+        return np.zeros(len(array), bool)
     return flags(pc.match_substring(array, letter, ignore_case=False)) | flags(
         pc.match_substring(array, letter.upper())
     )

@@ -156,12 +156,13 @@ class GroupConsumer:
     # ---- what it gets
 
     def _received(self, messages: list[Message]) -> dict[int, list[RawBatch]]:
-        errors = []
-        if any(map(Message.error, messages)):
+        errors, recorded_ms = [], _recorded_ms(messages)
+        if (recorded_ms < 0).any():  # an error has no time
             errors = [message for message in messages if message.error() is not None]
             messages = [message for message in messages if message.error() is None]
+            recorded_ms = _recorded_ms(messages)
         found = {}
-        for partition, batch in _by_partition(messages).items():
+        for partition, batch in _by_partition(messages, recorded_ms).items():
             at = self._at.get(partition)
             if at is None:  # it went to another member meanwhile
                 continue
@@ -226,13 +227,16 @@ def _uncollected() -> Iterator[None]:
         gc.enable()
 
 
-def _by_partition(messages: list[Message]) -> dict[int, RawBatch]:
-    """Messages without errors, in order within each partition. Four calls a message at most (0.2 us)."""
+def _recorded_ms(messages: list[Message]) -> Ints:
+    return np.fromiter(map(itemgetter(1), map(Message.timestamp, messages)), np.int64, len(messages))
+
+
+def _by_partition(messages: list[Message], recorded_ms: Ints) -> dict[int, RawBatch]:
+    """Messages without errors, in order within each partition. Three calls a message at most (0.2 us)."""
     if not messages:
         return {}
     count = len(messages)
     partitions = np.fromiter(map(Message.partition, messages), np.int32, count)
-    recorded_ms = np.fromiter(map(itemgetter(1), map(Message.timestamp, messages)), np.int64, count)
     content: list[bytes | None] = list(map(Message.value, messages))
     if None in content:  # a tombstone is no event: an empty message, which nobody can decode
         content = [value or b"" for value in content]

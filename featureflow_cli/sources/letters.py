@@ -40,6 +40,7 @@ BATCH_SCHEMA = pa.schema(
         pa.field("payload", pa.binary(), nullable=False),
     ]
 )
+NO_LETTERS = BATCH_SCHEMA.empty_table()
 MOMENT = pa.timestamp("us", tz="UTC")
 SCHEMA = pa.schema(
     [
@@ -64,6 +65,8 @@ class Letter:
 
 def to_table(letters: Sequence[Letter]) -> Any:
     """Letters as BATCH_SCHEMA, in the given order (chunked where the payloads pass 2 GB)."""
+    if not letters:
+        return NO_LETTERS
     return pa.table(
         [
             pa.array([letter.offset for letter in letters], pa.int64()),
@@ -77,8 +80,8 @@ def to_table(letters: Sequence[Letter]) -> Any:
 
 def join(tables: Sequence[Any]) -> Any:
     """All letters of one batch in order of offset."""
-    joined = pa.concat_tables(tables) if tables else BATCH_SCHEMA.empty_table()
-    return joined if joined.num_rows < 2 else joined.sort_by("offset")
+    some = [table for table in tables if table.num_rows]
+    return pa.concat_tables(some).sort_by("offset") if some else NO_LETTERS
 
 
 def address(

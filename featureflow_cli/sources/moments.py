@@ -54,7 +54,8 @@ def without_minutes(array: Any) -> Bools:
 
 def outside(array: Any) -> Bools:
     """Where a moment or a date lies outside of the years 1 to 9999: Arrow reads the year 0."""
-    return of_arrow(array)[1]
+    ticks, unit_us = _ticks(array)
+    return _outside(ticks, unit_us) & valid(array)
 
 
 def of_epoch(units: Any, timestamp_format: str) -> tuple[Any, Bools]:
@@ -93,15 +94,17 @@ def of_arrow(array: Any) -> tuple[Ints, Bools]:
 
     Without a zone it is UTC; finer digits are floored.
     """
-    present = valid(array)
-    if pa.types.is_date(array.type):
-        ticks, unit_us = ints(array.cast(pa.date32()).cast(pa.int32())), DAY_US
-    elif array.type.unit == "ns":
-        return ints(array.cast(pa.int64())) // 1_000, np.zeros(len(array), bool)
-    else:
-        ticks, unit_us = ints(array.cast(pa.int64())), UNIT_US[array.type.unit]
-    outside = _outside(ticks, unit_us) & present
+    ticks, unit_us = _ticks(array)
+    outside = _outside(ticks, unit_us) & valid(array)
     return np.where(outside, 0, ticks) * unit_us, outside
+
+
+def _ticks(array: Any) -> tuple[Ints, int]:
+    """(counts since the epoch, of so many microseconds each) of a timestamp or date column."""
+    if pa.types.is_date(array.type):
+        return ints(array.cast(pa.date32()).cast(pa.int32())), DAY_US
+    ticks = ints(array.cast(pa.int64()))
+    return (ticks // 1_000, 1) if array.type.unit == "ns" else (ticks, UNIT_US[array.type.unit])
 
 
 def to_dates(days: Ints, present: Bools) -> Any:

@@ -18,7 +18,7 @@ import pyarrow as pa
 
 from featureflow_cli.compute.views import Source
 from featureflow_cli.sources.arrays import Bools, Ints
-from featureflow_cli.sources.letters import BATCH_SCHEMA, Letter, Reason, to_table
+from featureflow_cli.sources.letters import NO_LETTERS, Letter, Reason, to_table
 from featureflow_cli.sources.payloads import payloads
 from featureflow_cli.sources.remembered import NEVER_US, NO_IDS, Ids, Remembered, ids_of
 from featureflow_cli.times import format_duration, format_timestamp
@@ -173,7 +173,7 @@ def _judge_in_turn(ids: Ids, moments: Ints, doubtful: Bools, memory: Memory, wit
 
 def _of_the_future(rows: Any, late: Ints, recorded_at_us: int | Ints, source: Source) -> Any:
     if not late.size:
-        return BATCH_SCHEMA.empty_table()
+        return NO_LETTERS
     columns = {name: rows.column(name).combine_chunks() for name in source.columns}
     moments = _moments(rows.column(source.timestamp_field))
     recorded = np.broadcast_to(np.asarray(recorded_at_us, np.int64), moments.shape)
