@@ -40,7 +40,7 @@ def divided(found: Mapping[int, Sequence[RawBatch]]) -> tuple[list[Share], list[
             shares.append(Share(partition, batch.end, offsets, batch.recorded_at_us, *counts))
             rows.append(batch.content.rows)
             letters.append(batch.content.letters)
-    return shares, [pa.concat_tables(rows), pa.concat_tables(letters)] if shares else []
+    return shares, [pa.concat_tables(each).combine_chunks() for each in (rows, letters)] if shares else []
 
 
 def put_together(shares: Sequence[Share], memory: bytes) -> dict[int, list[RawBatch]]:
