@@ -40,7 +40,7 @@ BATCH_SCHEMA = pa.schema(
         pa.field("payload", pa.binary(), nullable=False),
     ]
 )
-NO_LETTERS = BATCH_SCHEMA.empty_table()
+NO_LETTERS = pa.Table.from_batches([], BATCH_SCHEMA)  # `empty_table` loads pandas
 MOMENT = pa.timestamp("us", tz="UTC")
 SCHEMA = pa.schema(
     [
