@@ -17,8 +17,9 @@ from bench.streaming import live, ours, peers, states
 from bench.streaming.table import Fact, Rate, at_least, at_most, show, spread
 from bench.streaming.workload import JOBS, PARTITIONS, QUIX, Bench, services
 
-WARM_S = 60.0
 PARTS = ("rates", "peers", "freshness", "memory", "states")
+WARM_S = 60.0
+"""A broker's first minute: Java compiles it then, on a third of a core."""
 
 
 def main() -> None:
@@ -173,7 +174,7 @@ def against_peers(bench: Bench, asked: argparse.Namespace, rates: list[Rate], fa
 
 def fresh(empty: Bench, asked_rate: float | None, seconds: float, rounds: int) -> list[Fact]:
     """At half load: producer, broker and stream share the cores, and the load is half of what they can do together
-    just then. Not in the broker's first minute, in which Java compiles it on a third of a core.
+    just then.
     """
     told("the broker is warmed up")
     live.capacity(empty, WARM_S)

@@ -264,10 +264,8 @@ def _reopen(tried: Tried, doubtful: Bools) -> Tried:
 
 
 def _holds(array: Any, letter: str) -> Bools:
-    """Where a text has the letter, be it small or a capital."""
-    every = bytes(
-        array.buffers()[2] or b""
-    )  # of which the array may be a part: looked at first, for it hardly ever has
+    """Where a text has the letter, be it small or a capital: hardly ever, so all texts are looked through at once."""
+    every = bytes(array.buffers()[2] or b"")  # the array may be a part of them
     if letter.encode() not in every and letter.upper().encode() not in every:
         return np.zeros(len(array), bool)
     return flags(pc.match_substring(array, letter, ignore_case=False)) | flags(

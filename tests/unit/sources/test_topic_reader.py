@@ -22,9 +22,9 @@ from featureflow_cli.sources.registered_messages import Form, Readers, as_json
 from featureflow_cli.sources.schemas import HEADER, Written
 from featureflow_cli.sources.topic_reader import TopicReader
 from tests.unit.sources.sources import TOPIC, make_source
-from tests.unit.sources.topic import Topic, batch_of
+from tests.unit.sources.topic import PIECE, Topic, batch_of
 
-PIECE, AHEAD_BYTES = 4, 150
+AHEAD_BYTES = 150
 NUMBERS = make_source({"n": "int64"}, kafka=TOPIC)
 TEXTS = make_source({"t": "string", "n": "string"}, kafka=TOPIC)
 SCHEMA = b"\0\0\0\0\7"

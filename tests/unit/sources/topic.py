@@ -7,6 +7,8 @@ import numpy as np
 
 from featureflow_cli.sources.batches import RawBatch
 
+PIECE = 4
+
 
 class Topic:
     """Stands for `GroupConsumer`: at most `most` messages a read, and what is `coming` happens inside of one.
@@ -14,11 +16,11 @@ class Topic:
     Offsets may be missing, also at the end: what was compacted, or is a transaction's marker.
     """
 
-    def __init__(self, partitions: int = 3, most: int = 4) -> None:
+    def __init__(self, partitions: int = 3) -> None:
         self.held: set[int] = set()
         self.messages: dict[int, list[tuple[int, bytes]]] = {number: [] for number in range(partitions)}
         self.ends = dict.fromkeys(range(partitions), 0)
-        self.most = most
+        self.most = PIECE
         self.coming: list[tuple[int, Callable[[], None]]] = []  # inside of which read
         self.reads = 0
         self.asked: Mapping[int, int] = {}
