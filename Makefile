@@ -39,7 +39,7 @@ bench-stream: .venv/dev  ## Measure the stream on a real Kafka and Redis; and be
 	.venv/bin/python -m bench.streaming
 
 bench-peers:  ## Install what bench-stream compares with (Quix Streams, Spark) into bench/.peers, apart from .venv
-	$(PYTHON) -m venv bench/.peers/quix && bench/.peers/quix/bin/pip install --quiet quixstreams==3.28.1
+	$(PYTHON) -m venv bench/.peers/quix && bench/.peers/quix/bin/pip install --quiet 'quixstreams[redis]==3.28.1'
 	$(PYTHON) -m venv bench/.peers/spark && bench/.peers/spark/bin/pip install --quiet pyspark==4.2.0
 	mvn -q -B -f bench/streaming/spark-kafka.xml dependency:copy-dependencies -DincludeScope=runtime \
 		-DexcludeGroupIds=org.scala-lang,org.apache.hadoop,org.slf4j -DoutputDirectory=$(CURDIR)/bench/.peers/jars

@@ -9,7 +9,8 @@ import argparse
 import gc
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import wraps
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,6 @@ import orjson
 from report import Figure, report
 
 from featureflow_cli.compute import codec, state
-from featureflow_cli.compute.codes import Bools
 from featureflow_cli.compute.compiling import compile_repo
 from featureflow_cli.compute.views import Repo
 from featureflow_cli.engines.duckdb import Engine
@@ -27,7 +27,7 @@ from featureflow_cli.evaluate.keeping import Kept
 from featureflow_cli.generate.files import generate
 from featureflow_cli.generate.shop import Scale
 from featureflow_cli.offline.log import OfflineLog
-from featureflow_cli.online.store import Held, Writes
+from featureflow_cli.online.store import Held, Send
 from featureflow_cli.plan.applied import Build
 from featureflow_cli.sources.batches import RawBatch
 from featureflow_cli.sources.verdicts import Memory
@@ -50,8 +50,8 @@ STEPS: tuple[tuple[Any, str], ...] = (
     (state, "lift"),
     (state, "merge"),
     (codec, "encode"),
-    (merging, "_send"),
-    (merging, "write_states"),
+    (merging, "_writes"),
+    (Resident, "remember"),
     (OfflineLog, "append"),
 )
 """Functions that are timed, each without those of the others that it calls."""
@@ -92,8 +92,9 @@ class Nowhere:
     def read(self, entity: str, ids: Sequence[str], fields: Sequence[str]) -> list[Held]:
         return [Held(None, (None,) * len(fields)) for _ in ids]
 
-    def write(self, entity: str, fields: Sequence[str], writes: Writes) -> Bools:
-        return np.ones(len(writes), np.bool_)
+    @contextmanager
+    def sending(self) -> Iterator[Send]:
+        yield lambda _entity, _fields, writes: lambda: np.ones(len(writes), np.bool_)
 
 
 class Stream:
@@ -119,9 +120,12 @@ class Stream:
         raw = RawBatch(messages, np.arange(*spans[0]), spans[0][1], parse_timestamp(END))
         batch = deciding.decided({0: [raw]}, spans, self.source, {0: self.memory}, 0)
         sight = seeing.see(self.engine, batch.rows, self.members)
-        for entity, resident in self.residents.items():
-            mine = [seen for seen in sight.seen if seen.kept.view.entity == entity]
-            merging.write_states(Nowhere(), resident, mine, spans, system_clock)  # type: ignore[arg-type]
+        entities = [
+            (resident, [seen for seen in sight.seen if seen.kept.view.entity == entity])
+            for entity, resident in self.residents.items()
+        ]
+        for _ in merging.write_states(Nowhere(), entities, spans, system_clock):  # type: ignore[arg-type]
+            pass
         self.base = self.log.append(batch.rows, spans, self.base)
 
 

@@ -28,8 +28,16 @@ def has_spark(peers: Path) -> bool:
 
 
 def quix(bench: Bench, job: str, events: int, peers: Path) -> Rate:
-    """Quix Streams on a count-and-sum job (totals, tumbling or sliding windows), so many events of the topic."""
-    place = [job, bench.kafka.bootstrap, bench.topic, str(events), str(_fresh(bench, "quix"))]
+    """Quix Streams on a count-and-sum job (totals, also served, or windows), so many events of the topic."""
+    bench.flush_redis()
+    place = [
+        job,
+        bench.kafka.bootstrap,
+        bench.topic,
+        str(events),
+        str(_fresh(bench, "quix")),
+        bench.redis.url,
+    ]
     words = [str(peers / "quix/bin/python"), str(JOBS / "quix_job.py"), *place]
     return _rate(bench, f"Quix Streams, count and sum, {job}", words)
 

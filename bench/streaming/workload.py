@@ -57,8 +57,9 @@ JOBS = {"totals": "[forever]", "windows": "[1h, 24h]"}
 """The count-and-sum jobs, that every engine can do: how many events of a user, and the sum of their amounts; of all
 time, or of an hour and of a day. Ours slide; Quix Streams does the same, and tumbling ones, which cost less; Spark
 tumbling ones only, for its sliding windows are a copy of each event for every step."""
-QUIX = {"totals": {"totals": 1.0}, "windows": {"tumbling": 1.0, "sliding": 0.2}}
-"""What it does of each, and of how many of the events: it slides slowly."""
+QUIX = {"totals": {"served": 1.0, "totals": 1.0}, "windows": {"tumbling": 1.0, "sliding": 0.2}}
+"""What it does of each, and of how many of the events: it slides slowly. Served are totals that can be read in Redis,
+exactly once, as ours are; the others are in nobody's reach but its own, at least once."""
 
 
 @dataclass(frozen=True)

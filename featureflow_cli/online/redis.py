@@ -9,8 +9,9 @@ all sent before the first answer is read.
 """
 
 import random
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from functools import partial
 
 import numpy as np
 
@@ -19,7 +20,7 @@ from featureflow_cli.online.redis_connections import Access, Refused
 from featureflow_cli.online.redis_frames import VERSION, command, held, reads, write_calls
 from featureflow_cli.online.redis_functions import full_name
 from featureflow_cli.online.redis_link import Hears, Link, Talk
-from featureflow_cli.online.store import Held, Writes
+from featureflow_cli.online.store import Held, Send, Writes
 from featureflow_cli.times import HOUR_US, Clock, system_clock
 
 _POPULATIONS_KEPT_US = 2 * HOUR_US
@@ -68,23 +69,33 @@ class RedisStore:
         return found
 
     def write(self, entity: str, fields: Sequence[str], writes: Writes) -> Bools:
-        applied = np.zeros(len(writes), np.bool_)
-        if not len(writes):
-            return applied
-        prefix, function, now_us = self._hashes(entity), full_name("write").encode(), self._clock()
+        with self.sending() as send:
+            return send(entity, fields, writes)()
+
+    @contextmanager
+    def sending(self) -> Iterator[Send]:
         with self._link.talk(Hears.AS_WRITER) as talk:
-            split = [(shard, np.array(places)) for shard, places in talk.shards.split(prefix, writes.ids)]
-            calls = dict.fromkeys((shard for shard, _ in split), 0)
-            for shard, places in split:
-                talk.prepare(shard)
-                mine = writes.take(places) if len(split) > 1 else writes
-                for call in write_calls(function, prefix, fields, mine, now_us):
-                    talk.send(shard, call, 1)
-                    calls[shard] += 1
+            yield partial(self._send, talk)
+
+    def _send(self, talk: Talk, entity: str, fields: Sequence[str], writes: Writes) -> Callable[[], Bools]:
+        prefix, function, now_us = self._hashes(entity), full_name("write").encode(), self._clock()
+        split = [(shard, np.array(places)) for shard, places in talk.shards.split(prefix, writes.ids)]
+        calls = dict.fromkeys((shard for shard, _ in split), 0)
+        for shard, places in split:
+            talk.prepare(shard)
+            mine = writes.take(places) if len(split) > 1 else writes
+            for call in write_calls(function, prefix, fields, mine, now_us):
+                talk.send(shard, call, 1)
+                calls[shard] += 1
+
+        def answer() -> Bools:
+            applied = np.zeros(len(writes), np.bool_)
             for shard, places in split:
                 answers = b"".join(talk.receive(shard, calls[shard]))
                 applied[places] = np.frombuffer(answers, np.uint8) == ord("1")
-        return applied
+            return applied
+
+        return answer
 
     def scan(self, entity: str, field: str, since_us: int) -> Iterator[list[tuple[str, bytes]]]:
         ids = self._holding(entity, field, since_us)

@@ -6,7 +6,8 @@ lower case), a blob is what compute/codec.py encodes. Every store passes the sam
 (tests/integration/test_online_contract.py).
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
@@ -68,6 +69,10 @@ def version_words(versions: Sequence[bytes | None]) -> Words:
     return np.frombuffer(b"".join(none if each is None else each for each in versions), "<u8")
 
 
+Send = Callable[[str, Sequence[str], Writes], Callable[[], Bools]]
+"""`OnlineStore.write`, whose writes are under way when it returns; what it returns awaits the answer."""
+
+
 class OnlineStore(Protocol):
     """All methods raise StoreUnavailable where the store does not answer; none of them retries a write.
 
@@ -84,6 +89,14 @@ class OnlineStore(Protocol):
 
     def write(self, entity: str, fields: Sequence[str], writes: Writes) -> Bools:
         """True where a hash was written, False where its version had moved; in order. The ids are distinct."""
+
+    def sending(self) -> AbstractContextManager[Send]:
+        """`write` in two halves, on one connection, for who has something else to do while the store works.
+
+        The answers are awaited in the order in which the writes were sent, and all of them before anything else is
+        asked; an exception before that leaves the writes as they may be, and ends the connection as a StoreUnavailable
+        does.
+        """
 
     def scan(self, entity: str, field: str, since_us: int) -> Iterator[list[tuple[str, bytes]]]:
         """All (id, blob) whose newest event is at or after `since_us`, in chunks, in order of id."""

@@ -11,7 +11,7 @@ from collections import Counter
 VARIABLE = "FEATUREFLOW_DIE_AT"
 POINTS = ("bootstrapped", "taken_up", "polled", "half_written", "written", "half_marked", "marked", "lettered",
           "committed")  # fmt: skip
-"""In the order in which a batch comes to them; the halves lie between two answers of the store."""
+"""In the order in which a batch comes to them; `half_written`: an entity's writes are sent, and not answered yet."""
 
 _passed: Counter[str] = Counter()
 

@@ -7,7 +7,7 @@ overlap]; whoever loses the race reads again, and drops again. So a batch may co
 time.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -18,7 +18,7 @@ from featureflow_cli.compute.events import Events
 from featureflow_cli.compute.packed import Packed, none, placed
 from featureflow_cli.evaluate.keeping import Kept, expires_us, new_versions
 from featureflow_cli.offline.snapshots import Spans
-from featureflow_cli.online.store import OnlineStore, Writes
+from featureflow_cli.online.store import OnlineStore, Send, Writes
 from featureflow_cli.stream.faults import reached
 from featureflow_cli.stream.resident import Resident
 from featureflow_cli.times import Clock
@@ -78,28 +78,88 @@ class Written:
         )
 
 
-def write_states(
-    store: OnlineStore, resident: Resident, seen: Sequence[Seen], spans: Spans, clock: Clock
-) -> Written:
-    """Merge what the views of one entity see into its hashes, until the store has acknowledged all of it.
+@dataclass
+class _Work:
+    """What the views of one entity see, and the entities of it that are still to be written."""
 
-    A turn after the other, so that the memory it takes does not grow with the states.
+    resident: Resident
+    seen: Sequence[Seen]
+    left: Ints
+
+
+@dataclass(frozen=True)
+class _Turn:
+    """Some of the work: the entities at `places`, what is seen of them, and the rows of their hashes."""
+
+    resident: Resident
+    places: Ints
+    views: Sequence[Seen]
+    rows: Ints
+
+
+@dataclass(frozen=True)
+class _Sent:
+    """The writes of a turn's hashes that change: those at the places `changed` of the turn."""
+
+    turn: _Turn
+    changed: Ints
+    writes: Writes
+    covered: int
+    answer: Callable[[], Bools]
+
+
+def write_states(
+    store: OnlineStore, entities: Sequence[tuple[Resident, Sequence[Seen]]], spans: Spans, clock: Clock
+) -> Generator[None, None, Written]:
+    """Merge what the views of each entity see into its hashes, until the store has acknowledged all of it.
+
+    A turn after the other, so that the memory it takes does not grow with the states. The store is at work on those of
+    one entity while those of the next are merged; it stops where all of a turn's writes are under way.
     """
     written = Written()
-    left = _united([view.entities for view in seen], len(seen[0].ids)) if seen else np.empty(0, np.int64)
-    while len(left):
-        turn, left = np.split(left, [min(resident.count_in(TURN_BYTES), WRITES_AT_ONCE)])
-        views = [view.of(turn) for view in seen]
-        ids = views[0].ids
-        rows = resident.fetch(store, ids)
-        merged = [_merge(view, resident, rows, spans) for view in views]
-        changed, writes = _writes(ids, resident, rows, merged, clock())
-        applied = _send(store, resident, rows[changed], writes)
-        if not applied.all():
-            left = np.union1d(turn[changed[~applied]], left)
-        covered = sum(each.covered for each in merged)
-        written += Written(int(applied.sum()), int(np.count_nonzero(~applied)), covered)
+    works = [_Work(resident, seen, _touched(seen)) for resident, seen in entities]
+    while some := [work for work in works if len(work.left)]:
+        turns = [_turn(store, work) for work in some]
+        with store.sending() as send:
+            sent = [_send(send, turn, spans, clock()) for turn in turns]
+            yield
+            for work, each in zip(some, sent, strict=True):
+                written += _hear(work, each)
     return written
+
+
+def _touched(seen: Sequence[Seen]) -> Ints:
+    """The entities that the views see events of, in ascending order."""
+    return _united([view.entities for view in seen], len(seen[0].ids)) if seen else np.empty(0, np.int64)
+
+
+def _turn(store: OnlineStore, work: _Work) -> _Turn:
+    """The next turn of the work: its hashes are read, where they are not remembered."""
+    resident = work.resident
+    places, work.left = np.split(work.left, [min(resident.count_in(TURN_BYTES), WRITES_AT_ONCE)])
+    views = [view.of(places) for view in work.seen]
+    return _Turn(resident, places, views, resident.fetch(store, views[0].ids))
+
+
+def _send(send: Send, turn: _Turn, spans: Spans, now_us: int) -> _Sent:
+    """Merge, and send what changes."""
+    resident, views, rows = turn.resident, turn.views, turn.rows
+    merged = [_merge(view, resident, rows, spans) for view in views]
+    changed, writes = _writes(views[0].ids, resident, rows, merged, now_us)
+    answer = send(resident.entity, resident.fields, writes)
+    reached("half_written")
+    return _Sent(turn, changed, writes, sum(each.covered for each in merged), answer)
+
+
+def _hear(work: _Work, sent: _Sent) -> Written:
+    """Which writes were taken: what is acknowledged is remembered, what was refused is forgotten, and left."""
+    resident, rows, applied = sent.turn.resident, sent.turn.rows[sent.changed], sent.answer()
+    taken = sent.writes if applied.all() else sent.writes.take(np.flatnonzero(applied))
+    resident.remember(rows[applied], taken.versions, taken.blobs)
+    if not applied.all():
+        resident.forget(rows[~applied])
+        work.left = np.union1d(sent.turn.places[sent.changed[~applied]], work.left)
+    return Written(int(applied.sum()), int(np.count_nonzero(~applied)), sent.covered)
 
 
 def _united(places: Sequence[Ints], count: int) -> Ints:
@@ -203,15 +263,3 @@ def _take_ends(ends: codec.Ends, chosen: Ints, count: int) -> codec.Ends:
     place[chosen] = np.arange(len(chosen))
     kept = place[ends.state] >= 0
     return codec.Ends(place[ends.state[kept]], ends.partition[kept], ends.end[kept])
-
-
-def _send(store: OnlineStore, resident: Resident, rows: Ints, writes: Writes) -> Bools:
-    """Send the writes, and say which were taken; what is acknowledged is remembered, what was refused is forgotten."""
-    if not len(writes):
-        return np.empty(0, np.bool_)
-    applied = store.write(resident.entity, resident.fields, writes)
-    reached("half_written")
-    taken = writes if applied.all() else writes.take(np.flatnonzero(applied))
-    resident.remember(rows[applied], taken.versions, taken.blobs)
-    resident.forget(rows[~applied])
-    return applied

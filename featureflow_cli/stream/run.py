@@ -1,8 +1,8 @@
 """The verb: the steps of all sources' workers in a loop, until there is nothing left or somebody says stop.
 
 The online store is talked to by one thread, the writer, one thing after another; the loop does the rest, and waits for
-the writer before it hands over more. Whoever is behind takes in and decides a batch while the one before it is written,
-others as late as they can.
+the writer before it hands over more. Whoever is behind takes in and decides a batch while the one before it is written;
+others when that is all sent, for what they took in before would only wait.
 """
 
 from collections.abc import Callable
@@ -23,6 +23,7 @@ from featureflow_cli.stream.outside import NEWS_S, SourceAway
 from featureflow_cli.stream.progress import Progress, StreamReport, report
 from featureflow_cli.stream.rhythm import Rhythm
 from featureflow_cli.stream.worker import BATCH_ROWS, Worker
+from featureflow_cli.stream.writing import ended
 from featureflow_cli.times import MINUTE_US, SECOND_US
 
 T = TypeVar("T")
@@ -88,6 +89,15 @@ def run(
     return StreamReport(reports, project.clock() - started_us, stop.is_set())
 
 
+@dataclass(frozen=True)
+class _UnderWay:
+    """The batch that is being written, and whose it is: when it is sent, there is little left but to hear of it."""
+
+    worker: Worker
+    sending: "Future[None]"
+    hearing: "Future[bool]"
+
+
 @dataclass
 class _Loop:
     """The loop's settings, and how it stands.
@@ -108,7 +118,7 @@ class _Loop:
     committer: Executor
     writer: Executor
     upkeep: Upkeep
-    under_way: tuple[Worker, "Future[bool]"] | None = None
+    under_way: _UnderWay | None = None
     overtaken: int = 0
 
     def run(self) -> None:
@@ -152,7 +162,7 @@ class _Loop:
     def _lose(self) -> None:
         """Forget all; what is being written may still arrive."""
         if self.under_way is not None:
-            self.under_way[1].exception()
+            self.under_way.hearing.exception()
             self.under_way = None
         self.crew.lose()
 
@@ -189,8 +199,8 @@ class _Loop:
                 self._hold(worker)
             moved = self._batch(worker, "replay", worker.replay)
             if is_asked:
-                if not worker.is_behind:  # taken in now it would only wait; what comes meanwhile goes with it
-                    self._land()
+                if self.under_way is not None and not worker.is_behind:
+                    self.under_way.sending.exception()
                 poll = partial(worker.poll, self.batch_rows, self._patience_s(worker))
                 moved = self._batch(worker, "poll", poll) or moved
                 if worker.has_news or not self.once:  # it may answer, and not all that it is asked
@@ -221,7 +231,10 @@ class _Loop:
         with worker.progress.timing("wait"):
             self._land()
         if not worker.needs_take_up:
-            self.under_way = worker, self.writer.submit(worker.writer(batch))
+            steps = worker.writer(batch)
+            self.under_way = _UnderWay(
+                worker, self.writer.submit(next, steps), self.writer.submit(ended, steps)
+            )
         return True
 
     @property
@@ -238,9 +251,10 @@ class _Loop:
         """Wait for the batch that is being written; raises what stopped it."""
         if self.under_way is None:
             return
-        (worker, writing), self.under_way = self.under_way, None
-        if not writing.result():
-            worker.lose()
+        landing, self.under_way = self.under_way, None
+        landing.sending.result()
+        if not landing.hearing.result():
+            landing.worker.lose()
 
     def _alone(self, step: Callable[[], T]) -> T:
         """Have the writer take a step that reads or moves what batches rest on, while nothing else is done."""

@@ -12,10 +12,9 @@ Whatever fails in between, `lose` and `take_up` are the way back: start, a new v
 one code path. Production runs the steps in a loop (stream/run.py), a simulation in any order it likes.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Generator, Sequence
 from concurrent.futures import Executor
 from dataclasses import replace
-from functools import partial
 
 from featureflow_cli.compute.views import Source
 from featureflow_cli.errors import FeatureflowError
@@ -244,13 +243,13 @@ class Worker:
 
     # ---- the online store
 
-    def writer(self, batch: Batch) -> Callable[[], bool]:
-        """`write_online` and `mark` as one call for another thread; False: `lose` is to follow.
+    def writer(self, batch: Batch) -> Generator[None, None, bool]:
+        """`write_online` and `mark` for another thread, in steps (`Writing.apply`); False: `lose` is to follow.
 
         The worker may take in and decide its next batch, let partitions go and commit meanwhile, and no more: a
         second batch is not written, and markers are not read, before this one is.
         """
-        return partial(self._writing.apply, batch)
+        return self._writing.apply(batch)
 
     def write_online(self, batch: Batch) -> Written:
         """Merge the batch into the states of all views, until the store has acknowledged each of them."""

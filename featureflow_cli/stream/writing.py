@@ -5,7 +5,8 @@ of it is forgotten, and whoever goes on makes a new one of these [cache, fate]. 
 changes while it takes in the next batch: the two go on at once.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Generator, Iterable, Sequence
+from typing import TypeVar
 
 from featureflow_cli.evaluate.keeping import Kept, markers
 from featureflow_cli.stream.deciding import Batch
@@ -15,6 +16,8 @@ from featureflow_cli.stream.outside import Outside
 from featureflow_cli.stream.progress import Progress
 from featureflow_cli.stream.resident import Resident
 from featureflow_cli.stream.seeing import see
+
+T = TypeVar("T")
 
 RESIDENT_BYTES = 256 * 2**20
 
@@ -37,10 +40,13 @@ class Writing:
         limit_bytes = RESIDENT_BYTES // max(1, len(by_entity))
         self._residents = [Resident(several, limit_bytes) for several in by_entity.values()]
 
-    def apply(self, batch: Batch) -> bool:
-        """All that the store is to learn of a batch; whether the marker was set (see `mark`)."""
+    def apply(self, batch: Batch) -> Generator[None, None, bool]:
+        """All that the store is to learn of a batch; whether the marker was set (see `mark`).
+
+        It stops at least once: when states are sent, so that there is little left but to hear what the store says.
+        """
         with self._progress.timing("write"):
-            self.write(batch)
+            yield from self._written(batch)
         reached("written")
         with self._progress.timing("mark"):
             stands = self.mark(batch)
@@ -51,14 +57,19 @@ class Writing:
 
     def write(self, batch: Batch) -> Written:
         """Merge the batch into the states of all views, until the store has acknowledged each of them."""
+        return ended(self._written(batch))
+
+    def _written(self, batch: Batch) -> Generator[None, None, Written]:
         outside = self._outside
         if not self._members or not batch.rows.num_rows or self._is_complete(batch):
+            yield
             return Written()
         sight = see(outside.engine, batch.rows, self._members)
-        written = Written()
-        for resident in self._residents:
-            mine = [seen for seen in sight.seen if seen.kept.view.entity == resident.entity]
-            written += write_states(outside.online, resident, mine, batch.spans, outside.clock)
+        entities = [
+            (resident, [seen for seen in sight.seen if seen.kept.view.entity == resident.entity])
+            for resident in self._residents
+        ]
+        written = yield from write_states(outside.online, entities, batch.spans, outside.clock)
         for kept, oldest_us in sight.ranked:
             outside.online.withdraw(kept.field, oldest_us)
         self._progress.writes += written.writes
@@ -98,3 +109,13 @@ class Writing:
             for kept in self._members
             for marker in markers(self._outside.online, kept)
         )
+
+
+def ended(steps: Generator[None, None, T]) -> T:
+    """What it returns in the end."""
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            found: T = end.value
+            return found

@@ -132,6 +132,19 @@ def test_many_ids_in_one_call(store: OnlineStore) -> None:
     assert [h.blobs[0] for h in store.read("user", ids, ["f.1"])] == [id.encode() for id in ids]
 
 
+def test_writes_that_are_sent_together_are_answered_one_by_one(store: OnlineStore) -> None:
+    first, second = write("1", {"f.1": b"a"}), write("2", {"f.1": b"b"})
+    stale = write("1", {"f.1": b"x"}, secrets.token_bytes(8))
+    with store.sending() as send:
+        answers = [
+            send(entity, FIELDS, together(*writes))
+            for entity, writes in (("user", [first, second]), ("item", [first]), ("user", [second, stale]))
+        ]
+        assert [answer().tolist() for answer in answers] == [[True, True], [True], [False, False]]
+    assert blobs(store, "1", "f.1") == (b"a",)
+    assert [held.version for held in store.read("item", ["1", "2"], ["f.1"])] == [first.version, None]
+
+
 def test_a_write_over_another_version_is_refused_whole(store: OnlineStore) -> None:
     first = write("1", {"f.1": b"a"})
     put(store, "user", first)

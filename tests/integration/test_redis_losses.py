@@ -141,6 +141,39 @@ def test_nothing_is_repeated_after_an_answer_was_lost(server: RedisServer) -> No
     store.close()
 
 
+def test_who_gives_up_before_the_answer_ends_the_connection_for_all(server: RedisServer) -> None:
+    store = opened(server.url)
+    late = Write("1", write(store, "1"), b"12345678", (b"late",), (0,), None)
+
+    def give_up() -> None:
+        with pytest.raises(ZeroDivisionError), store.sending() as send:
+            send("user", ["f.1"], together(late))
+            raise ZeroDivisionError
+
+    other = threading.Thread(target=give_up)
+    other.start()
+    other.join()
+    with pytest.raises(StoreUnavailable, match="connection to Redis was lost"):
+        store.mark(0, "f.1", {0: 1})
+    wait_until(lambda: version(store, "1") == b"12345678", "the write comes all the same")
+    store.close()
+
+
+def test_what_is_sent_after_a_loss_does_not_reach_the_server_that_came_back(server: RedisServer) -> None:
+    """It goes the way of what was sent before it: on a new connection it would be the first that is written there."""
+    store = opened(server.url)
+    write(store, "1")
+    some = Write("2", None, b"12345678", (b"a",), (0,), None)
+    with pytest.raises(StoreUnavailable), store.sending() as send:
+        first = send("user", ["f.1"], together(some))
+        server.restart()
+        second = send("item", ["f.1"], together(some))
+        first()
+        second()
+    assert store.read("item", ["2"], ["f.1"])[0].version is None
+    store.close()
+
+
 def test_lost_functions_are_loaded_again(server: RedisServer) -> None:
     store = opened(server.url)
     before = write(store, "1")

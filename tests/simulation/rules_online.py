@@ -39,10 +39,11 @@ def _overlap() -> Any:
 
 
 def _confirm() -> Any:
-    def sent(original: Any, *args: Any) -> Any:
-        return np.ones_like(original(*args))
+    def send(original: Any, *args: Any) -> Any:
+        sent = original(*args)
+        return replace(sent, answer=lambda: np.ones_like(sent.answer()))
 
-    return patched(merging, "_send", sent)
+    return patched(merging, "_send", send)
 
 
 def _version() -> Any:
@@ -75,9 +76,9 @@ def _age() -> Any:
     """What is older than the worker's clock says that a window is goes."""
     clock: list[Callable[[], int]] = []
 
-    def write_states(original: Any, store: Any, resident: Any, seen: Any, spans: Any, now: Any) -> Any:
+    def write_states(original: Any, store: Any, entities: Any, spans: Any, now: Any) -> Any:
         clock[:] = [now]
-        return original(store, resident, seen, spans, now)
+        return original(store, entities, spans, now)
 
     def merge(original: Any, view: Any, parts: Any) -> Any:
         found = original(view, parts)
@@ -109,11 +110,11 @@ def _shard() -> Any:
 
 
 def _acks() -> Any:
-    def write(original: Any, self: Writing, batch: Any) -> Any:
+    def written(original: Any, self: Writing, batch: Any) -> Any:
         self.mark(batch)
         return original(self, batch)
 
-    return patched(Writing, "write", write)
+    return patched(Writing, "_written", written)
 
 
 def _rewind() -> Any:

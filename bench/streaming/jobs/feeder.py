@@ -18,16 +18,17 @@ import orjson
 from confluent_kafka import Producer
 
 TICK_S = 0.01
-CHANGED = re.compile(rb'"event_id":"[^"]+"(.+)"timestamp":"[^"]+"(.+)')
+CHANGED = re.compile(rb'"event_id":("[^"]+".+"timestamp":)"[^"]+"(.+)')
 
 
 def main() -> None:
     bootstrap, topic, ndjson, rate, seconds = sys.argv[1:]
-    parts = []
+    messages, parts = [], []
     for line in Path(ndjson).read_bytes().splitlines():
         found = CHANGED.search(line)
         assert found is not None, line
-        parts.append((str(orjson.loads(line)["user_id"]).encode(), *found.groups()))
+        messages.append({"key": str(orjson.loads(line)["user_id"]).encode(), "value": b""})
+        parts.append((found[1][1:], found[2]))
     producer = Producer({
         "bootstrap.servers": bootstrap, "linger.ms": 10, "compression.type": "lz4", "enable.idempotence": True,
         "partitioner": "murmur2_random", "delivery.report.only.error": True,
@@ -39,15 +40,17 @@ def main() -> None:
     while sent < total:
         passed = time.perf_counter() - started
         due = min(total, int(passed * float(rate)))
-        now = datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z").encode()
-        some = ((at, *parts[at % len(parts)]) for at in range(sent, due))
-        events = [
-            {"key": key, "value": b'{"event_id":"%032x"%b"timestamp":"%b"%b' % (at, body, now, tail)}
-            for at, key, body, tail in some
-        ]
-        producer.produce_batch(topic, events)
+        now = datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+        stamp = f'"{now}"'.encode()
+        while sent < due:
+            turn, first = divmod(sent, len(parts))
+            some = slice(first, min(len(parts), first + due - sent))
+            start = b'{"event_id":"%x-' % turn
+            for message, (body, tail) in zip(messages[some], parts[some], strict=True):
+                message["value"] = b"".join((start, body, stamp, tail))
+            producer.produce_batch(topic, messages[some])
+            sent += some.stop - some.start
         producer.poll(0)
-        sent = due
         behind_s = max(behind_s, time.perf_counter() - started - passed)
         time.sleep(TICK_S)
     producer.flush(30)

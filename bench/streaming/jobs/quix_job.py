@@ -1,8 +1,10 @@
-"""A count-and-sum job in Quix Streams: its JSON deserializer, its RocksDB state with changelog topics, no sink.
+"""A count-and-sum job in Quix Streams: its JSON deserializer, its RocksDB state with changelog topics.
 
-    python quix_job.py totals|tumbling|sliding BOOTSTRAP TOPIC EVENTS STATE_FOLDER
+    python quix_job.py totals|served|tumbling|sliding BOOTSTRAP TOPIC EVENTS STATE_FOLDER REDIS_URL
 
-Prints the seconds from the first message to the last of EVENTS. It runs in an environment of its own.
+`served` are totals that can be read: exactly once, and into Redis by its own sink. The others are processed at least
+once, and end in its state. Prints the seconds from the first message to the last of EVENTS. It runs in an environment
+of its own.
 """
 
 import json
@@ -10,14 +12,16 @@ import sys
 import time
 from datetime import datetime, timedelta
 from typing import Any
+from urllib.parse import urlsplit
 
 from quixstreams import Application
 from quixstreams.dataframe.windows import Count, Sum
+from quixstreams.sinks.community.redis import RedisSink
 from quixstreams.state import State
 
 
 def main() -> None:
-    job, bootstrap, topic, events, folder = sys.argv[1:]
+    job, bootstrap, topic, events, folder, redis_url = sys.argv[1:]
     started: list[float] = []
     app = Application(
         broker_address=bootstrap,
@@ -26,6 +30,7 @@ def main() -> None:
         commit_interval=5.0,
         state_dir=folder,
         loglevel="ERROR",
+        processing_guarantee="exactly-once" if job == "served" else "at-least-once",
         consumer_extra_config={"fetch.queue.backoff.ms": 5},
     )
 
@@ -44,13 +49,19 @@ def main() -> None:
     def event_ms(event: dict[str, Any], *_: object) -> int:
         return int(datetime.fromisoformat(event["timestamp"]).timestamp() * 1000)
 
-    extractor = None if job == "totals" else event_ms
+    is_of_all_time = job in {"totals", "served"}
+    extractor = None if is_of_all_time else event_ms
     source = app.topic(
         topic, value_deserializer="json", key_deserializer="str", timestamp_extractor=extractor
     )
     frame = app.dataframe(source).apply(amount)
-    if job == "totals":
-        frame.apply(total, stateful=True)
+    if is_of_all_time:
+        totals = frame.apply(total, stateful=True)
+        if job == "served":
+            redis = urlsplit(redis_url)
+            totals.sink(
+                RedisSink(redis.hostname, redis.port, db=0, key_serializer=lambda key, _: f"quix:{key}")
+            )
     else:
         for hours in (1, 24):
             windows = frame.tumbling_window if job == "tumbling" else frame.sliding_window
