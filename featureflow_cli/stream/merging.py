@@ -114,10 +114,13 @@ def write_states(
     """Merge what the views of each entity see into its hashes, until the store has acknowledged all of it.
 
     A turn after the other, so that the memory it takes does not grow with the states. The store is at work on those of
-    one entity while those of the next are merged; it stops where all of a turn's writes are under way.
+    one entity while those of the next are merged. It stops where all of a turn's writes are under way, and once where
+    nothing is to be written.
     """
     written = Written()
     works = [_Work(resident, seen, _touched(seen)) for resident, seen in entities]
+    if not any(len(work.left) for work in works):
+        yield
     while some := [work for work in works if len(work.left)]:
         turns = [_turn(store, work) for work in some]
         with store.sending() as send:

@@ -15,7 +15,7 @@ from featureflow_cli.stream.merging import Written, write_states
 from featureflow_cli.stream.outside import Outside
 from featureflow_cli.stream.progress import Progress
 from featureflow_cli.stream.resident import Resident
-from featureflow_cli.stream.seeing import see
+from featureflow_cli.stream.seeing import Sight, see
 
 T = TypeVar("T")
 
@@ -61,10 +61,8 @@ class Writing:
 
     def _written(self, batch: Batch) -> Generator[None, None, Written]:
         outside = self._outside
-        if not self._members or not batch.rows.num_rows or self._is_complete(batch):
-            yield
-            return Written()
-        sight = see(outside.engine, batch.rows, self._members)
+        is_nothing = not self._members or not batch.rows.num_rows or self._is_complete(batch)
+        sight = Sight((), ()) if is_nothing else see(outside.engine, batch.rows, self._members)
         entities = [
             (resident, [seen for seen in sight.seen if seen.kept.view.entity == resident.entity])
             for resident in self._residents

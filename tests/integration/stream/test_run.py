@@ -243,8 +243,9 @@ def test_history_counts_until_the_stream_begins(tmp_path: Path) -> None:
     every = events(12, 200)
     (tmp_path / "past").mkdir()
     put(tmp_path, "past", every[:120]).rename(tmp_path / "past" / "1.ndjson")
-    put(tmp_path, "1", every[80:])
-    report = drained(tmp_path).sources[0]
+    put(tmp_path, "1", every[80:95])
+    put(tmp_path, "2", every[95:])
+    report = drained(tmp_path, batch_rows=10).sources[0]  # of the first batch no view sees anything
     assert (report.accepted, report.before_until) == (120, 20)
     kept = kept_views(project)["history"]
     assert project.online.count("user", kept.field) == 20
