@@ -4,8 +4,8 @@
     ff:PROJECT::marker:SHARD:FIELD   a marker: an end per partition
     ff:PROJECT::ranks:FIELD          the populations of its ranks, and how often some were withdrawn
 
-Every step that compares before it sets is a function in Redis (redis_functions.lua). The functions of a batch are
-all sent before the first answer is read.
+Every step that compares before it sets is a function in Redis (redis_functions.lua). What belongs together is all sent
+before the first answer is read.
 """
 
 import random
@@ -79,7 +79,9 @@ class RedisStore:
 
     def _send(self, talk: Talk, entity: str, fields: Sequence[str], writes: Writes) -> Callable[[], Bools]:
         prefix, function, now_us = self._hashes(entity), full_name("write").encode(), self._clock()
-        split = [(shard, np.array(places)) for shard, places in talk.shards.split(prefix, writes.ids)]
+        split = [
+            (shard, np.array(places, np.int64)) for shard, places in talk.shards.split(prefix, writes.ids)
+        ]
         calls = dict.fromkeys((shard for shard, _ in split), 0)
         for shard, places in split:
             talk.prepare(shard)

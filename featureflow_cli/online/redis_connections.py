@@ -26,7 +26,13 @@ Endpoint = tuple[str, int]
 ERRORS = (errors.RedisError, OSError)
 Refused = errors.NoPermissionError
 
+
+class Lost(errors.ConnectionError):
+    """The server may have lost what was written to it: it has started again, or somebody met a failure."""
+
+
 _MEANINGS: tuple[tuple[type[Exception] | tuple[type[Exception], ...], str, str], ...] = (
+    (Lost, "the connection to Redis was lost", "what was written last may be gone: it is looked up"),
     (errors.ReadOnlyError, "this Redis is a replica now", "it is tried again at the new master"),
     (
         (errors.MovedError, errors.AskError, errors.TryAgainError),
@@ -143,6 +149,14 @@ def require_master(connection: Connection) -> None:
     if role != b"master":
         what = "by its ROLE"
         raise errors.ReadOnlyError(what)
+
+
+def start_of(connection: Connection) -> str | None:
+    """What names this run of the server, another one after each start; None where the account may not ask."""
+    try:
+        return fields_of(ask(connection, "INFO", "server")).get("run_id")
+    except Refused:
+        return None
 
 
 def is_closed(connection: Connection) -> bool:

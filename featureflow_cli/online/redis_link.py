@@ -24,13 +24,14 @@ from featureflow_cli.online.redis_connections import (
     ERRORS,
     Access,
     Endpoint,
+    Lost,
     Refused,
     Reply,
     connect,
     explained,
     is_closed,
     require_master,
-    unavailable,
+    start_of,
 )
 from featureflow_cli.online.redis_shards import Shards, find
 
@@ -48,7 +49,9 @@ class Hears(Enum):
 
 @dataclass
 class _Generation:
-    """Connections that wait for work, and the shards that were checked and have our functions."""
+    """Connections that wait for work; the shards that were checked and have our functions; which run of each server
+    the connections are to.
+    """
 
     shards: Shards
     pid: int = field(default_factory=os.getpid)
@@ -57,6 +60,7 @@ class _Generation:
     idle: list[deque[Connection]] = field(init=False)
     checked: set[int] = field(default_factory=set)
     loaded: set[int] = field(default_factory=set)
+    starts: dict[int, str | None] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.idle = [deque() for _ in self.shards.endpoints]
@@ -159,9 +163,15 @@ class Talk:
                 connection = waiting.pop()
             except IndexError:
                 connection = connect(self._access, endpoint, self._access.url.db)
+                self._taken[shard] = connection
                 if self._access.url.service is not None:
                     require_master(connection)
+                start = start_of(connection)
+                if self._generation.starts.setdefault(shard, start) != start:
+                    raise Lost from None
             self._taken[shard] = connection
+            if self._generation.is_over:
+                raise Lost
         return connection
 
     @property
@@ -256,10 +266,7 @@ class Link:
         if known is None:
             self._local.heard = generation
         elif known is not generation and (self._is_written or hears is Hears.AT_ONCE):
-            what = "the connection to Redis was lost"
-            raise unavailable(
-                what, str(self.access.url), "what was written last may be gone: it is looked up"
-            )
+            raise explained(Lost(), str(self.access.url))
 
     def _end(self, generation: _Generation) -> None:
         with self._lock:

@@ -11,7 +11,8 @@ from collections import Counter
 VARIABLE = "FEATUREFLOW_DIE_AT"
 POINTS = ("bootstrapped", "taken_up", "polled", "half_written", "written", "half_marked", "marked", "lettered",
           "committed")  # fmt: skip
-"""In the order in which a batch comes to them; `half_written`: an entity's writes are sent, and not answered yet."""
+"""In the order in which a batch comes to them; `half_written`: an entity's writes are sent, and not answered yet;
+`half_marked`: a view has its markers."""
 
 _passed: Counter[str] = Counter()
 

@@ -24,7 +24,7 @@ from featureflow_cli.stream.resident import Resident
 from featureflow_cli.times import Clock
 
 TURN_BYTES = 8 * 2**20
-"""Hashes of about so many bytes are merged and written at a time: as arrays they are several times as large."""
+"""Hashes of about so many bytes are merged and sent at a time: as arrays they are several times as large."""
 WRITES_AT_ONCE = 20_000
 
 
@@ -99,10 +99,10 @@ class _Turn:
 
 @dataclass(frozen=True)
 class _Sent:
-    """The writes of a turn's hashes that change: those at the places `changed` of the turn."""
+    """Writes of the hashes of the entities at `places`, that are in those rows."""
 
-    turn: _Turn
-    changed: Ints
+    places: Ints
+    rows: Ints
     writes: Writes
     covered: int
     answer: Callable[[], Bools]
@@ -114,18 +114,18 @@ def write_states(
     """Merge what the views of each entity see into its hashes, until the store has acknowledged all of it.
 
     A turn after the other, so that the memory it takes does not grow with the states. The store is at work on those of
-    one entity while those of the next are merged. It stops where all of a turn's writes are under way, and once where
-    nothing is to be written.
+    one entity while those of the next are merged. It stops where all that was left is under way: at least once.
     """
     written = Written()
     works = [_Work(resident, seen, _touched(seen)) for resident, seen in entities]
     if not any(len(work.left) for work in works):
         yield
     while some := [work for work in works if len(work.left)]:
-        turns = [_turn(store, work) for work in some]
+        turns = [_turn(store, work, TURN_BYTES // len(some)) for work in some]
         with store.sending() as send:
             sent = [_send(send, turn, spans, clock()) for turn in turns]
-            yield
+            if not any(len(work.left) for work in works):
+                yield
             for work, each in zip(some, sent, strict=True):
                 written += _hear(work, each)
     return written
@@ -136,10 +136,10 @@ def _touched(seen: Sequence[Seen]) -> Ints:
     return _united([view.entities for view in seen], len(seen[0].ids)) if seen else np.empty(0, np.int64)
 
 
-def _turn(store: OnlineStore, work: _Work) -> _Turn:
+def _turn(store: OnlineStore, work: _Work, size_bytes: int) -> _Turn:
     """The next turn of the work: its hashes are read, where they are not remembered."""
     resident = work.resident
-    places, work.left = np.split(work.left, [min(resident.count_in(TURN_BYTES), WRITES_AT_ONCE)])
+    places, work.left = np.split(work.left, [min(resident.count_in(size_bytes), WRITES_AT_ONCE)])
     views = [view.of(places) for view in work.seen]
     return _Turn(resident, places, views, resident.fetch(store, views[0].ids))
 
@@ -151,17 +151,17 @@ def _send(send: Send, turn: _Turn, spans: Spans, now_us: int) -> _Sent:
     changed, writes = _writes(views[0].ids, resident, rows, merged, now_us)
     answer = send(resident.entity, resident.fields, writes)
     reached("half_written")
-    return _Sent(turn, changed, writes, sum(each.covered for each in merged), answer)
+    return _Sent(turn.places[changed], rows[changed], writes, sum(each.covered for each in merged), answer)
 
 
 def _hear(work: _Work, sent: _Sent) -> Written:
     """Which writes were taken: what is acknowledged is remembered, what was refused is forgotten, and left."""
-    resident, rows, applied = sent.turn.resident, sent.turn.rows[sent.changed], sent.answer()
+    applied = sent.answer()
     taken = sent.writes if applied.all() else sent.writes.take(np.flatnonzero(applied))
-    resident.remember(rows[applied], taken.versions, taken.blobs)
+    work.resident.remember(sent.rows[applied], taken.versions, taken.blobs)
     if not applied.all():
-        resident.forget(rows[~applied])
-        work.left = np.union1d(sent.turn.places[sent.changed[~applied]], work.left)
+        work.resident.forget(sent.rows[~applied])
+        work.left = np.union1d(sent.places[~applied], work.left)
     return Written(int(applied.sum()), int(np.count_nonzero(~applied)), sent.covered)
 
 

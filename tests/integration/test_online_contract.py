@@ -6,6 +6,7 @@ import secrets
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from featureflow_cli.online.redis import RedisStore
@@ -135,12 +136,17 @@ def test_many_ids_in_one_call(store: OnlineStore) -> None:
 def test_writes_that_are_sent_together_are_answered_one_by_one(store: OnlineStore) -> None:
     first, second = write("1", {"f.1": b"a"}), write("2", {"f.1": b"b"})
     stale = write("1", {"f.1": b"x"}, secrets.token_bytes(8))
+    none = together(first).take(np.empty(0, np.int64))
+    sent = (
+        ("user", together(first, second)),
+        ("user", none),
+        ("item", together(first)),
+        ("item", together(stale)),
+    )
     with store.sending() as send:
-        answers = [
-            send(entity, FIELDS, together(*writes))
-            for entity, writes in (("user", [first, second]), ("item", [first]), ("user", [second, stale]))
-        ]
-        assert [answer().tolist() for answer in answers] == [[True, True], [True], [False, False]]
+        answers = [send(entity, FIELDS, writes) for entity, writes in sent]
+        assert [answer().tolist() for answer in answers] == [[True, True], [], [True], [False]]
+    assert store.write("user", FIELDS, none).tolist() == []
     assert blobs(store, "1", "f.1") == (b"a",)
     assert [held.version for held in store.read("item", ["1", "2"], ["f.1"])] == [first.version, None]
 

@@ -159,6 +159,40 @@ def test_who_gives_up_before_the_answer_ends_the_connection_for_all(server: Redi
     store.close()
 
 
+def serving(server: RedisServer) -> None:
+    """Somebody else has brought the functions there."""
+    another = opened(server.url, "another")
+    write(another, "1")
+    another.close()
+
+
+@pytest.mark.parametrize("is_noticed", [True, False])
+def test_a_connection_that_is_new_to_a_writer_is_to_the_server_that_it_knows(
+    server: RedisServer, is_noticed: bool
+) -> None:
+    """Whether somebody else has met the loss meanwhile, or only holds the connection that was lost."""
+    store = opened(server.url)
+    write(store, "1")
+
+    def read() -> None:
+        with pytest.raises(StoreUnavailable):
+            store.read("user", ["1"], ["f.1"])
+
+    with store._link.talk() as reader:
+        if not is_noticed:
+            reader.ask(0, "PING")
+        with pytest.raises(StoreUnavailable, match="connection to Redis was lost"), store.sending() as send:
+            server.restart()
+            serving(server)
+            if is_noticed:
+                other = threading.Thread(target=read)
+                other.start()
+                other.join()
+            send("user", ["f.1"], together(Write("2", None, b"12345678", (b"a",), (0,), None)))()
+    assert version(store, "2") is None
+    store.close()
+
+
 def test_what_is_sent_after_a_loss_does_not_reach_the_server_that_came_back(server: RedisServer) -> None:
     """It goes the way of what was sent before it: on a new connection it would be the first that is written there."""
     store = opened(server.url)

@@ -1,10 +1,12 @@
 """`kill -9` of streams and of the Redis that they write to, which comes back empty: nothing is lost or doubled."""
 
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from featureflow_cli.stream.faults import VARIABLE
 from tests.integration.stream.repo import drained, opened, start
 from tests.integration.stream.test_kill import assert_alike, generated, marks, shop
 from tests.services.processes import wait_until
@@ -55,6 +57,21 @@ def test_kills_of_the_stream_and_of_its_redis_change_nothing(tmp_path: Path, ser
     cut = [killed(tmp_path / "killed", server, kills_redis=redis) for redis in (False, True, False, True)]
     assert sum(cut) >= 2
     drained(tmp_path / "killed")
+    assert_alike(tmp_path / "killed", tmp_path / "calm")
+
+
+def test_what_was_written_and_is_not_marked_is_covered_when_it_comes_again(
+    tmp_path: Path, server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every event of the batch is in its states: nothing is left to be written."""
+    source = generated(tmp_path, 2_000, 2)
+    shop(tmp_path / "calm", source)
+    drained(tmp_path / "calm")
+    on_redis(tmp_path / "killed", source, server)
+    with monkeypatch.context() as patched:
+        patched.setenv(VARIABLE, "written")
+        assert start(tmp_path / "killed", 10_000).wait(120) == -signal.SIGKILL
+    assert [source.writes for source in drained(tmp_path / "killed").sources] == [0]
     assert_alike(tmp_path / "killed", tmp_path / "calm")
 
 
