@@ -5,15 +5,11 @@ import json
 import random
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from featureflow_cli.compute.codes import Bools
 from featureflow_cli.compute.selecting import select
 from featureflow_cli.errors import FeatureflowError, StoreUnavailable
 from featureflow_cli.evaluate.project import Project
@@ -21,13 +17,9 @@ from featureflow_cli.evaluate.tables import listed
 from featureflow_cli.evaluate.upkeep import Upkeep
 from featureflow_cli.evaluate.vector import Reader, Serving
 from featureflow_cli.offline.letters import DeadLetters
-from featureflow_cli.online.sqlite import SqliteStore
-from featureflow_cli.online.store import Send
 from featureflow_cli.stream import run as stream
-from featureflow_cli.stream.deciding import Batch
 from featureflow_cli.stream.progress import Progress
 from featureflow_cli.stream.run import run
-from featureflow_cli.stream.worker import Worker
 from featureflow_cli.times import format_timestamp, system_clock
 from tests.integration.stream.repo import (
     assert_online_is_the_log,
@@ -341,40 +333,6 @@ def test_what_was_decided_is_committed_at_the_end_though_the_online_store_is_awa
     assert [(source.accepted, source.committed, source.writes) for source in ended.sources] == [(10, 10, 0)]
     again = run(opened(tmp_path), once=True, stop=threading.Event())
     assert [(source.accepted, source.replayed) for source in again.sources] == [(0, 10)]
-
-
-def test_the_next_batch_is_asked_for_while_the_store_has_all_of_the_last_and_has_not_answered(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    write_repo(tmp_path)
-    put(tmp_path, "1", events(1, 30))
-    poll, sending, asked, overtaken = Worker.poll, SqliteStore.sending, threading.Event(), list[bool]()
-
-    @contextmanager
-    def slow(store: SqliteStore) -> Iterator[Send]:
-        with sending(store) as send:
-
-            def sent(*words: Any) -> Callable[[], Bools]:
-                answer = send(*words)
-                asked.clear()
-
-                def late() -> Bools:
-                    overtaken.append(asked.wait(10))
-                    return answer()
-
-                return late
-
-            yield sent
-
-    def noted(worker: Worker, *words: Any) -> Batch | None:
-        asked.set()
-        return poll(worker, *words)
-
-    monkeypatch.setattr(SqliteStore, "sending", slow)
-    monkeypatch.setattr(Worker, "poll", noted)
-    ended = run(opened(tmp_path), once=True, stop=threading.Event())
-    assert overtaken == [True, True]
-    assert ended.sources[0].accepted == 30
 
 
 def test_progress_is_shown_after_every_round(tmp_path: Path) -> None:
