@@ -9,17 +9,18 @@ import argparse
 import gc
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from functools import wraps
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import orjson
 from report import Figure, report
 
 from featureflow_cli.compute import codec, state
+from featureflow_cli.compute.codes import Bools
 from featureflow_cli.compute.compiling import compile_repo
 from featureflow_cli.compute.views import Repo
 from featureflow_cli.engines.duckdb import Engine
@@ -27,13 +28,14 @@ from featureflow_cli.evaluate.keeping import Kept
 from featureflow_cli.generate.files import generate
 from featureflow_cli.generate.shop import Scale
 from featureflow_cli.offline.log import OfflineLog
-from featureflow_cli.online.store import Held, Send
+from featureflow_cli.online.store import Held, OnlineStore, Send, Writes, at_once
 from featureflow_cli.plan.applied import Build
 from featureflow_cli.sources.batches import RawBatch
 from featureflow_cli.sources.verdicts import Memory
 from featureflow_cli.spec.repo import load
 from featureflow_cli.stream import deciding, merging, seeing
 from featureflow_cli.stream.resident import Resident
+from featureflow_cli.stream.writing import ended
 from featureflow_cli.times import parse_duration, parse_timestamp, system_clock
 
 END = "2026-06-01T00:00:00Z"
@@ -92,9 +94,11 @@ class Nowhere:
     def read(self, entity: str, ids: Sequence[str], fields: Sequence[str]) -> list[Held]:
         return [Held(None, (None,) * len(fields)) for _ in ids]
 
-    @contextmanager
-    def sending(self) -> Iterator[Send]:
-        yield lambda _entity, _fields, writes: lambda: np.ones(len(writes), np.bool_)
+    def write(self, entity: str, fields: Sequence[str], writes: Writes) -> Bools:
+        return np.ones(len(writes), np.bool_)
+
+    def sending(self) -> AbstractContextManager[Send]:
+        return at_once(self.write)
 
 
 class Stream:
@@ -124,8 +128,8 @@ class Stream:
             (resident, [seen for seen in sight.seen if seen.kept.view.entity == entity])
             for entity, resident in self.residents.items()
         ]
-        for _ in merging.write_states(Nowhere(), entities, spans, system_clock):  # type: ignore[arg-type]
-            pass
+        store = cast("OnlineStore", Nowhere())  # all of it that is used here
+        ended(merging.write_states(store, entities, spans, system_clock))
         self.base = self.log.append(batch.rows, spans, self.base)
 
 

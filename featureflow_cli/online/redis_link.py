@@ -160,19 +160,23 @@ class Talk:
             self.where = _at(self._access, endpoint)
             waiting = self._generation.idle[shard]
             try:
-                connection = waiting.pop()
+                connection, is_new = waiting.pop(), False
             except IndexError:
-                connection = connect(self._access, endpoint, self._access.url.db)
-                self._taken[shard] = connection
-                if self._access.url.service is not None:
-                    require_master(connection)
-                start = start_of(connection)
-                if self._generation.starts.setdefault(shard, start) != start:
-                    raise Lost from None
+                connection, is_new = connect(self._access, endpoint, self._access.url.db), True
             self._taken[shard] = connection
+            if is_new:
+                self._recognise(shard, connection)
             if self._generation.is_over:
                 raise Lost
         return connection
+
+    def _recognise(self, shard: int, connection: Connection) -> None:
+        """Raises one of ERRORS where the server is no master, or is not as the others of the generation knew it."""
+        if self._access.url.service is not None:
+            require_master(connection)
+        start = start_of(connection)
+        if self._generation.starts.setdefault(shard, start) != start:
+            raise Lost
 
     @property
     def is_owed(self) -> bool:

@@ -9,8 +9,8 @@ import random
 import re
 import sqlite3
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +18,7 @@ import numpy as np
 from featureflow_cli.compute.codes import Bools
 from featureflow_cli.compute.packed import known_of, strings
 from featureflow_cli.online.sqlite_file import SqliteFile
-from featureflow_cli.online.store import FOREVER_US, Held, Send, Writes, version_words
+from featureflow_cli.online.store import FOREVER_US, Held, Send, Writes, at_once, version_words
 from featureflow_cli.times import HOUR_US, Clock, system_clock
 
 _POPULATIONS_KEPT_US = 2 * HOUR_US
@@ -101,13 +101,8 @@ class SqliteStore:
             self._sweep(connection, table, now_us)
         return applied
 
-    @contextmanager
-    def sending(self) -> Iterator[Send]:
-        def send(entity: str, fields: Sequence[str], writes: Writes) -> Callable[[], Bools]:
-            applied = self.write(entity, fields, writes)
-            return lambda: applied
-
-        yield send
+    def sending(self) -> AbstractContextManager[Send]:
+        return at_once(self.write)
 
     def scan(self, entity: str, field: str, since_us: int) -> Iterator[list[tuple[str, bytes]]]:
         table, after = self._table(entity), ""

@@ -7,7 +7,7 @@ lower case), a blob is what compute/codec.py encodes. Every store passes the sam
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
@@ -71,6 +71,17 @@ def version_words(versions: Sequence[bytes | None]) -> Words:
 
 Send = Callable[[str, Sequence[str], Writes], Callable[[], Bools]]
 """`OnlineStore.write`, whose writes are under way when it returns; what it returns awaits the answer."""
+
+
+@contextmanager
+def at_once(write: Callable[[str, Sequence[str], Writes], Bools]) -> Iterator[Send]:
+    """`OnlineStore.sending` of a store that has done a write when it has taken it."""
+
+    def send(entity: str, fields: Sequence[str], writes: Writes) -> Callable[[], Bools]:
+        applied = write(entity, fields, writes)
+        return lambda: applied
+
+    yield send
 
 
 class OnlineStore(Protocol):

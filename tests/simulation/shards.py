@@ -1,7 +1,7 @@
 """Online servers in memory, which may lose what they hold, and a process's connections to them."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, TypeVar
 
@@ -9,7 +9,7 @@ import numpy as np
 
 from featureflow_cli.compute.codes import Bools
 from featureflow_cli.errors import StoreUnavailable
-from featureflow_cli.online.store import Held, Send, Writes
+from featureflow_cli.online.store import Held, Send, Writes, at_once
 from featureflow_cli.times import Clock
 from tests.hashes import Write, one_by_one
 from tests.simulation.processes import How
@@ -160,13 +160,8 @@ class Store:
                 applied[id] = self._call(shard, f"write {entity} {id}", run, rest)
         return np.array([applied[id] for id in writes.ids], np.bool_)
 
-    @contextmanager
-    def sending(self) -> Iterator[Send]:
-        def send(entity: str, fields: Sequence[str], writes: Writes) -> Callable[[], Bools]:
-            applied = self.write(entity, fields, writes)
-            return lambda: applied
-
-        yield send
+    def sending(self) -> AbstractContextManager[Send]:
+        return at_once(self.write)
 
     def _take(self, entity: str, fields: Sequence[str], write: Write) -> Callable[[Server], bool]:
         return lambda server: self._cluster.take(server, entity, fields, write)

@@ -45,6 +45,7 @@ def test_the_next_batch_is_asked_for_while_the_store_has_all_of_the_last_and_has
         asked.set()
         return poll(worker, *words)
 
+    # both go on to the real ones: here is only seen, and decided, which comes first
     monkeypatch.setattr(SqliteStore, "sending", slow)
     monkeypatch.setattr(Worker, "poll", noted)
     ended = run(opened(tmp_path), once=True, stop=threading.Event())
