@@ -167,15 +167,25 @@ def _text_hashes(texts: Any) -> Hashes:
     for length in np.flatnonzero(np.bincount(np.minimum(lengths, LONGEST + 1))).tolist():
         if length <= LONGEST:
             rows = np.flatnonzero(lengths == length)
-            padded = np.zeros((len(rows), -(-length // 4) * 4), np.uint8)
-            if length:
+            if len(rows) == len(texts) or not length:  # as ids are, mostly: they stand side by side
+                found = octets[offsets[0] :][: length * len(rows)]
+            else:
                 found = gather(octets, offsets[rows].astype(np.int64), np.dtype((np.void, length)))
-                padded[:, :length] = found.view(np.uint8).reshape(-1, length)
-            hashes[rows] = _mixed(padded.view(np.uint32)) + np.uint64(length)
+            hashes[rows] = _mixed(_words(found.view(np.uint8).reshape(len(rows), length))) + np.uint64(length)
     long = np.flatnonzero(lengths > LONGEST)
     if len(long):
         hashes[long] = [hash(text) % 2**64 for text in texts.take(pa.array(long)).to_pylist()]
     return hashes
+
+
+def _words(texts: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint32]:
+    """Texts of one length, a row each, as words; the last of them filled up."""
+    count, length = texts.shape
+    if length % 4 == 0:
+        return texts.view(np.uint32)
+    padded = np.zeros((count, -(-length // 4) * 4), np.uint8)
+    padded[:, :length] = texts
+    return padded.view(np.uint32)
 
 
 def _mixed(words: npt.NDArray[np.uint32]) -> Hashes:
