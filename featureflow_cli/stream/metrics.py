@@ -50,7 +50,8 @@ class StreamCollector(Collector):
         )
         seconds = HistogramMetricFamily(
             "featureflow_stream_batch_seconds",
-            "Time of one step of a batch: replay, poll, wait (for the batch before it), write, mark, commit.",
+            "Time of one step of a batch: replay, poll, write, mark, commit; and how long the batch before it was"
+            " waited for: send (until all of it was sent), wait (until it was written).",
             labels=["source", "step"],
         )
         freshness = HistogramMetricFamily(

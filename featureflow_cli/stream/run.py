@@ -200,7 +200,8 @@ class _Loop:
             moved = self._batch(worker, "replay", worker.replay)
             if is_asked:
                 if self.under_way is not None and not worker.is_behind:
-                    self.under_way.sending.exception()
+                    with worker.progress.timing("send"):
+                        self.under_way.sending.exception()
                 poll = partial(worker.poll, self.batch_rows, self._patience_s(worker))
                 moved = self._batch(worker, "poll", poll) or moved
                 if worker.has_news or not self.once:  # it may answer, and not all that it is asked

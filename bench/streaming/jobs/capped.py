@@ -28,7 +28,7 @@ def main() -> None:
     def mean(*steps: str) -> float:
         return sum(seconds.get(step, 0.0) for step in steps) / batches
 
-    every_s, batch_s = mean("poll", "wait", "commit"), mean("poll", "wait", "write", "mark")
+    every_s, batch_s = mean("send", "poll", "wait", "commit"), mean("poll", "wait", "write", "mark")
     print(json.dumps({"read": report.read, "batches": batches, "every_s": every_s, "batch_s": batch_s}))
 
 
