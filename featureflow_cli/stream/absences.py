@@ -1,7 +1,7 @@
 """Who is away is asked again after a while, each time after a longer one."""
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from featureflow_cli.errors import StoreUnavailable
@@ -16,6 +16,7 @@ LONGEST_S = 5.0
 
 @dataclass
 class _Absence:
+    error: StoreUnavailable
     failures: int = 0
     until_us: int = 0
 
@@ -30,17 +31,22 @@ class Absences:
     _of: dict[str, _Absence] = field(default_factory=dict)
 
     def note(self, who: str, err: StoreUnavailable) -> float:
-        """How many seconds not to ask again; with `once` `err` is raised, where that was often enough."""
-        absence = self._of.setdefault(who, _Absence())
+        """How many seconds not to ask again."""
+        absence = self._of.setdefault(who, _Absence(err))
+        absence.error = err
         absence.failures += 1
-        if self.once and absence.failures >= ATTEMPTS:
-            raise err
         if not self.once and absence.failures == 1:
             self.away(err)
         longest_s: float = min(0.1 * 2**absence.failures, LONGEST_S)
         pause_s = longest_s * random.uniform(0.5, 1)  # noqa: S311  (so that workers do not come back as one)
         absence.until_us = self.clock() + int(pause_s * SECOND_US)
         return pause_s
+
+    def give_up(self, who: Iterable[str]) -> None:
+        """With `once`, raise what was last heard of one of them who did not answer often enough."""
+        for absence in (self._of[each] for each in who if each in self._of):
+            if self.once and absence.failures >= ATTEMPTS:
+                raise absence.error
 
     def over(self, who: str) -> None:
         """It is there."""

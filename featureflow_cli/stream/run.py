@@ -66,11 +66,11 @@ def run(
 ) -> StreamReport:
     """Stream until `stop` is set or, with `once`, until all that is there is applied and committed.
 
-    `show` is handed the counts after every round. A store that is away is waited for (with `once`: for a few
-    seconds; else `away` is told why, once until the next commit), and so is a source, while the others go on; any
-    other error ends the stream. What was decided before is committed first. `skip_lost` goes on where the source no
-    longer has events that the log has not either; otherwise that is such an error. The counts of each source are
-    kept in `progress`.
+    `show` is handed the counts after every round. A store that is away is waited for (with `once`: for a few seconds;
+    else `away` is told why, once until the next commit), and so is a source, while the others go on (with `once`: at
+    least until they have no news); any other error ends the stream. What was decided before is committed first.
+    `skip_lost` goes on where the source no longer has events that the log has not either; otherwise that is such an
+    error. The counts of each source are kept in `progress`.
     """
     started_us = project.clock()
     crew = Crew(project, {} if progress is None else progress, once, skip_lost)
@@ -125,6 +125,8 @@ class _Loop:
         while not self.stop.is_set():
             try:
                 moved = self._round()
+                if not moved:
+                    self.absences.give_up(worker.source.name for worker in self.crew.workers)
                 if not moved and self.once and self._is_at_the_end():
                     return
             except Conflict:  # others were faster, or have applied, and the log takes theirs only [meaning]
@@ -156,6 +158,7 @@ class _Loop:
     def _wait(self, err: StoreUnavailable) -> None:
         """Forget what rests on the store that is away, and give it time."""
         pause_s = self.absences.note(STORES, err)
+        self.absences.give_up([STORES])
         self._lose()
         self.stop.wait(pause_s)
 

@@ -107,10 +107,14 @@ class TopicIntake:
             self.readers.close()
 
     def _on_revoke(self, partitions: Sequence[int]) -> None:
-        """One may come and go within a `read`: then it was never named as held, and nobody has anything of it."""
+        """One may come and go within a `read`: then it was never named as held, and nobody has anything of it.
+
+        Or go and come: then its topic may have been made anew meanwhile, and is looked at.
+        """
         going = [partition for partition in partitions if partition in self._known]
         if going:
             self._revoke(going)
+            self._known -= set(going)
 
     def _look_at_topic(self, has_news: bool) -> None:
         """Before partitions are named as held, and every CHECK_S; what answers otherwise may be late with that."""

@@ -17,8 +17,10 @@ from featureflow_cli.errors import StoreUnavailable
 from featureflow_cli.evaluate.project import Project
 from featureflow_cli.sources.kafka import group_id
 from featureflow_cli.spec.check_kafka import OURS
+from featureflow_cli.stream.deciding import Batch
 from featureflow_cli.stream.progress import Progress
 from featureflow_cli.stream.run import run
+from featureflow_cli.stream.worker import Worker
 from tests.integration.kafka.test_project import FILES, put
 from tests.integration.stream import repo
 from tests.integration.stream.repo import assert_online_is_the_log, positions, write_repo
@@ -150,12 +152,21 @@ def test_a_single_run_waits_for_what_another_member_holds_and_takes_it_over(
     assert_online_is_the_log(project)
 
 
-def test_a_topic_without_news_does_not_hold_files_up(tmp_path: Path, kafka: Kafka) -> None:
+def test_a_topic_without_news_does_not_hold_files_up(
+    tmp_path: Path, kafka: Kafka, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waits_s, poll = list[float](), Worker.poll
+
+    def noted(worker: Worker, rows: int, wait_s: float) -> Batch | None:
+        if worker.source.name == "clicks":
+            waits_s.append(wait_s)
+        return poll(worker, rows, wait_s)
+
     project = both(tmp_path, kafka, kafka.topic(1))
     run(repo.opened(tmp_path), once=True, stop=threading.Event())
     for number in range(40):
         repo.put(tmp_path, f"{number:02}", events(number, 10, first=10 * number))
-    progress: dict[str, Progress] = {}
-    run(repo.opened(tmp_path), once=True, stop=threading.Event(), batch_rows=10, progress=progress)
+    monkeypatch.setattr(Worker, "poll", noted)
+    run(repo.opened(tmp_path), once=True, stop=threading.Event(), batch_rows=10)
     assert count(project, "events") == 400
-    assert progress["clicks"].steps["poll"].counts[:3].sum() >= 35, "polls that took less than 25 ms"
+    assert waits_s.count(0.0) >= 39  # with each batch of the files but the first

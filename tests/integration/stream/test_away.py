@@ -90,13 +90,19 @@ def test_others_go_on_and_commit_while_a_source_is_away(clicks: Clicks) -> None:
     assert seen == [(0, 0, 1), (10, 0, 1), (20, 0, 1), (30, 10, 1), (40, 10, 2), (50, 10, 2)]
 
 
-def test_a_single_run_gives_in_once_all_else_is_committed(clicks: Clicks) -> None:
+@pytest.mark.parametrize("is_slow", [False, True])
+def test_a_single_run_gives_in_once_all_else_is_committed(clicks: Clicks, is_slow: bool) -> None:
+    """Also where a batch of the others takes longer than a source is waited for before it is asked again."""
     for number in range(8):
         put(clicks.folder, str(number), events(number, 10, first=10 * number))
     clicks.is_away = True
+
+    def show(_: list[Progress]) -> None:
+        clicks.passed_us += is_slow * 10 * SECOND_US
+
     with pytest.raises(StoreUnavailable, match="does not answer"):
-        clicks.run(True, lambda: False, batch_rows=10)
-    assert clicks.asked == ATTEMPTS
+        clicks.run(True, lambda: False, batch_rows=10, show=show)
+    assert clicks.asked == (9 if is_slow else ATTEMPTS)  # in each round; the ninth is the first without news
     assert clicks.counts() == (80, 0)
     assert not clicks.told
 

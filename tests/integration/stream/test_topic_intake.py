@@ -2,12 +2,14 @@
 
 import random
 from collections.abc import Mapping
+from contextlib import suppress
 
 import pytest
 from confluent_kafka import Producer, TopicPartition
 
 from featureflow_cli.errors import FeatureflowError, StoreUnavailable
 from featureflow_cli.sources.batches import RawBatch
+from featureflow_cli.stream import topic_intake
 from featureflow_cli.stream.outside import OffsetGone
 from tests.integration.stream.topic_reader import SOURCE, Ids, messages, numbered, produce, reading, tried
 from tests.services.kafka import Kafka
@@ -226,3 +228,27 @@ def test_a_topic_that_is_made_anew_while_it_is_read_is_refused(kafka: Kafka) -> 
         with pytest.raises(FeatureflowError, match="created anew"):
             wait_until(lambda: tried(reader) and False, "it is refused")
         assert reader.seen == {0: numbered(0, 3)}
+
+
+def test_a_partition_that_goes_and_comes_within_a_read_is_looked_at_before_it_is_named(
+    kafka: Kafka, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(topic_intake, "CHECK_S", 600.0)
+    topic, found = kafka.topic(1), list[object]()
+    produce(kafka, topic, 0, numbered(0, 3))
+    with reading(kafka, topic) as reader:
+        reader.drain()
+        line = reader.intake._reader._line
+        kafka.delete(topic)
+        wait_until(lambda: line.poll(0), "its partition is to go")
+        kafka.topic(1, name=topic)
+        produce(kafka, topic, 0, numbered(100, 110))
+
+        def read() -> None:
+            with suppress(StoreUnavailable):
+                found.append(reader.intake.read(SOURCE, {0: 3}, 100_000, 5.0))
+
+        with pytest.raises(FeatureflowError, match="created anew"):
+            wait_until(read, "it is refused")
+    assert reader.revoked == [0]
+    assert not any(found)
