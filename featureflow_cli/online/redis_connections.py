@@ -189,7 +189,8 @@ def unavailable(what: str, where: str, hint: str = "") -> StoreUnavailable:
 
 
 def text(reply: Reply) -> str:
-    return reply.decode() if isinstance(reply, bytes) else str(reply)
+    """What people read of it: a path of the server need not be UTF-8."""
+    return reply.decode(errors="replace") if isinstance(reply, bytes) else str(reply)
 
 
 def fields_of(reply: bytes | Sequence[bytes]) -> dict[str, str]:

@@ -16,7 +16,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
 from multiprocessing.connection import Connection
-from socket import socketpair
+from socket import SO_RCVTIMEO, SOL_SOCKET, socketpair
+from struct import pack
 from typing import IO, Any, TypeVar
 
 import pyarrow as pa
@@ -41,7 +42,8 @@ COLLECT_AFTER = 100_000
 """New objects before the collector looks for cycles, at both ends. A batch makes ten thousand writes of five objects
 each, in no cycle; by default all that is alive would be looked through several times a batch (4% of the CPU)."""
 HANGS_S = 30.0
-"""Whoever has not answered for so long does not: all that the process does has a shorter limit."""
+"""Whoever has not answered for so long does not: all that the process does has a shorter limit, once it has started.
+How long that takes is up to the machine: another one in its place would take as long."""
 _GONE_S = 1.0
 """How long a process may take to be gone that has closed its end."""
 
@@ -99,10 +101,10 @@ class ReaderProcess:
 
     def _start(self) -> None:
         """Modules are found where this process finds them. StoreUnavailable where none can be started now."""
-        self._source = None
+        self._source, self._has_started = None, False
         program = f"import sys; sys.path[:] = {sys.path!r}; from {__name__} import main; main()"
         try:
-            line, theirs = (Connection(end.detach()) for end in socketpair())
+            line, theirs = ends()
             with theirs, _unheard():
                 self._process = subprocess.Popen(  # noqa: S603  (our own command line)
                     [
@@ -134,6 +136,8 @@ class ReaderProcess:
     def _ask(self, kind: str, *words: Any) -> Any:
         if self._line.closed:  # when the last one ended, no other could be started
             self._start()
+        if not self._has_started:
+            self._await_start()
         with suppress(*ENDED):  # it may have said why before it ended
             self._line.send((kind, *words))
         while (heard := self._heard(self._next))[0] == "revoke":
@@ -157,6 +161,15 @@ class ReaderProcess:
         except ENDED as err:
             raise self._anew(err) from None
 
+    def _await_start(self) -> None:
+        """StoreUnavailable where it takes long: nothing was asked yet, and it is left to go on."""
+        if not self._heard(partial(self._line.poll, HANGS_S)):
+            topic = self._settings[0].topic
+            what = f"the process that reads topic '{topic}' takes longer than {HANGS_S:g} s to start"
+            raise StoreUnavailable(what, hint="it is waited for; has the machine too much to do?")
+        self._heard(self._line.recv)
+        self._has_started = True
+
     def _next(self) -> Any:
         if not self._line.poll(HANGS_S):
             raise TimeoutError
@@ -174,7 +187,7 @@ class ReaderProcess:
         code = self._end(_GONE_S)
         self._going, self.joined = sorted(self.held), False
         self._start()
-        if isinstance(err, TimeoutError):
+        if isinstance(err, TimeoutError | BlockingIOError):  # nothing came, or not the rest
             how = f"did not answer for {HANGS_S:g} s"
         elif isinstance(err, GONE):
             how = f"ended with code {code}"
@@ -263,6 +276,13 @@ class _Answers:
                     return
 
 
+def ends() -> tuple[Connection, Connection]:
+    """Of a line: the owner's, where reading fails (BlockingIOError) if an answer breaks off, and the other."""
+    ours, theirs = socketpair()
+    ours.setsockopt(SOL_SOCKET, SO_RCVTIMEO, pack("ll", int(HANGS_S), 0))
+    return Connection(ours.detach()), Connection(theirs.detach())
+
+
 @contextmanager
 def _unheard() -> Iterator[None]:
     """Have what is started meanwhile hear no signals that reach the whole group: its owner says when it ends."""
@@ -279,6 +299,7 @@ def main() -> None:
     pa.set_cpu_count(1)  # the other cores are its owner's
     line = Connection(int(sys.argv[1]))
     with suppress(*GONE):
+        line.send(("started",))
         try:
             answers = _Answers(line)
         except FeatureflowError as err:

@@ -3,14 +3,16 @@
 A message names the schema that wrote it, by its id; `avro_messages` and `protobuf_messages` read the rest.
 """
 
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from importlib import import_module
+from math import inf
 from typing import Protocol
 
 import numpy as np
 
-from featureflow_cli.errors import UsageError
+from featureflow_cli.errors import StoreUnavailable, UsageError
 from featureflow_cli.sources import letters
 from featureflow_cli.sources.batches import RawBatch
 from featureflow_cli.sources.letters import NO_VALUE, Letter, Reason, shown
@@ -66,9 +68,14 @@ class Readers:
     form: Form
     _known: dict[int, Reader] = field(default_factory=dict)
 
-    def reader(self, number: int) -> Reader:
-        """NoSchema where the registry has none of that form, StoreUnavailable where it does not answer."""
+    def reader(self, number: int, until_s: float = inf) -> Reader:
+        """NoSchema where the registry has none of that form, StoreUnavailable where it does not answer; and where it is
+        to be asked after `until_s` (of the monotonic clock): what it has answered is known the next time.
+        """
         if number not in self._known:
+            if time.monotonic() > until_s:
+                what = "the Schema Registry takes long to answer"
+                raise StoreUnavailable(what, hint="it is asked for the next schemas in a moment")
             self._known[number] = self.form.reader(self.registry.written(number, self.form.kind))
         return self._known[number]
 
@@ -91,7 +98,7 @@ def readers(kafka: KafkaStream, environ: Mapping[str, str], source: str) -> Read
     return Readers(SchemaRegistry(kafka.schema_registry, environ, at), known)
 
 
-def as_json(batch: RawBatch, readers: Readers, *, is_replay: bool = False) -> RawBatch:
+def as_json(batch: RawBatch, readers: Readers, *, is_replay: bool = False, until_s: float = inf) -> RawBatch:
     """The batch with JSON in place of what came; what cannot be read is among its letters, as it came.
 
     Of letters that are replayed, those that could be read before are JSON already.
@@ -104,7 +111,7 @@ def as_json(batch: RawBatch, readers: Readers, *, is_replay: bool = False) -> Ra
             header = message[:HEADER]
             if header not in found:
                 is_json = is_replay and header[:1] != MAGIC
-                found[header] = bytes if is_json else _reader(header, readers)
+                found[header] = bytes if is_json else _reader(header, readers, until_s)
             text = found[header](message)
             content.append(
                 b"%b" % text
@@ -123,7 +130,7 @@ def as_json(batch: RawBatch, readers: Readers, *, is_replay: bool = False) -> Ra
     )
 
 
-def _reader(header: bytes, readers: Readers) -> Reader:
+def _reader(header: bytes, readers: Readers, until_s: float) -> Reader:
     """One that raises nothing but _Unreadable."""
     if not header:
         return _refusing(NO_VALUE)
@@ -131,7 +138,7 @@ def _reader(header: bytes, readers: Readers) -> Reader:
         return _refusing(f"not {readers.form.name} with a schema's id in front")
     number = int.from_bytes(header[1:], "big")
     try:
-        read = readers.reader(number)
+        read = readers.reader(number, until_s)
     except NoSchema as err:
         return _refusing(f"the Schema Registry has {err} of id {number}")
 

@@ -22,6 +22,9 @@ AHEAD_BYTES = 64 * 2**20
 AHEAD_S = 5.0
 """Nor for longer: the group is to notice (`max.poll.interval.ms`) whose owner never asks again."""
 
+SCHEMAS_S = 10.0
+"""A registry is asked for no more schemas so long after a question: who waits for the answer takes us for hanging."""
+
 
 @dataclass
 class _Ahead:
@@ -87,10 +90,11 @@ class TopicReader:
     def read_ahead(self, wait_s: float = PIECE_S) -> int:
         """Read another piece, for at most so many seconds; how many messages it had."""
         places = {partition: ahead.end for partition, ahead in self._ahead.items()}
+        readers, until_s = self._readers, self._asked_s + SCHEMAS_S
         try:
             found = self._consumer.read(places, min(PIECE, self._room), wait_s)
             fresh = [
-                (partition, batch, batch if self._readers is None else as_json(batch, self._readers))
+                (partition, batch, batch if readers is None else as_json(batch, readers, until_s=until_s))
                 for partition, batches in found.items()
                 for batch in batches
             ]

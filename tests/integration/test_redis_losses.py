@@ -193,6 +193,28 @@ def test_a_connection_that_is_new_to_a_writer_is_to_the_server_that_it_knows(
     store.close()
 
 
+def test_a_connection_that_is_new_to_a_writer_is_refused_after_a_loss_on_a_server_that_goes_on(
+    server: RedisServer,
+) -> None:
+    """It is the same server, and what somebody had under way there is in doubt all the same."""
+    store = opened(server.url)
+    write(store, "1")
+
+    def read() -> None:
+        with pytest.raises(StoreUnavailable):
+            store.read("user", ["1"], ["f.1"])
+
+    with pytest.raises(StoreUnavailable, match="connection to Redis was lost"), store.sending() as send:
+        with server.client() as client:
+            client.client_kill_filter(_type="normal")
+        other = threading.Thread(target=read)
+        other.start()
+        other.join()
+        send("user", ["f.1"], together(Write("2", None, b"12345678", (b"a",), (0,), None)))()
+    assert version(store, "2") is None
+    store.close()
+
+
 def test_what_is_sent_after_a_loss_does_not_reach_the_server_that_came_back(server: RedisServer) -> None:
     """It goes the way of what was sent before it: on a new connection it would be the first that is written there."""
     store = opened(server.url)

@@ -10,6 +10,7 @@ import pytest
 from featureflow_cli.errors import StoreUnavailable
 from featureflow_cli.stream import merging
 from featureflow_cli.stream.worker import Worker
+from featureflow_cli.stream.writing import ended
 from featureflow_cli.times import MINUTE_US
 from tests.integration.stream.world import START_US, Topic, World, check, compiled, drain, fill, online_states
 
@@ -134,6 +135,26 @@ def test_large_states_are_merged_a_few_at_a_time(world: World, monkeypatch: pyte
     worker = world.worker()
     drain(worker)
     assert len(turns) == worker.progress.writes > 10
+    check(world, worker.members)
+
+
+def test_the_loop_is_told_once_when_the_last_of_many_turns_is_under_way(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    turns: list[str] = []
+    monkeypatch.setattr(merging, "TURN_BYTES", 1)
+    monkeypatch.setattr(merging, "reached", turns.append)
+    fill(world, random.Random(5), 300)
+    worker = world.worker()
+    worker.take_up()
+    batch = worker.poll()
+    assert batch is not None
+    steps = worker.writer(batch)
+    next(steps)
+    sent = len(turns)
+    assert ended(steps)
+    assert len(turns) == sent > 2
+    worker.commit_offline()
     check(world, worker.members)
 
 

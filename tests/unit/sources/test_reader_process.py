@@ -4,6 +4,7 @@ import inspect
 import os
 import resource
 import signal
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from multiprocessing.connection import Connection
@@ -22,7 +23,7 @@ from featureflow_cli.sources.batches import RawBatch
 from featureflow_cli.sources.decode import decode_all
 from featureflow_cli.sources.kafka_consumer import Gone
 from featureflow_cli.sources.letters import Letter, Reason, to_table
-from featureflow_cli.sources.reader_process import ReaderProcess, _Answers
+from featureflow_cli.sources.reader_process import ReaderProcess, _Answers, ends
 from featureflow_cli.sources.shared_rows import divided, filled, hand_over, put_together, taken_over
 from featureflow_cli.spec.models import KafkaStream
 from tests.unit.sources.sources import TOPIC, make_source
@@ -218,6 +219,48 @@ def test_what_it_prints_is_not_among_what_its_owner_prints(
         is_refused(reader)
     assert said.exists()
     assert capfd.readouterr() == ("", "")
+
+
+def test_one_that_takes_long_to_start_is_told_and_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However long: another one in its place would take as long, and none would ever come to an answer."""
+    go_on = tmp_path / "go on"
+    waiting = f"import os, time\nwhile not os.path.exists({str(go_on)!r}): time.sleep(0.01)"
+    (tmp_path / "sitecustomize.py").write_text(waiting)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    with process(REFUSED) as reader:
+        first = reader._process
+        with monkeypatch.context() as short:
+            short.setattr("featureflow_cli.sources.reader_process.HANGS_S", 0.1)
+            for _ in range(2):
+                with pytest.raises(StoreUnavailable, match=r"takes longer than 0\.1 s to start"):
+                    reader.read(SOURCE, {}, 1, 0.0)
+        go_on.touch()
+        is_refused(reader)
+        assert reader._process is first
+
+
+@pytest.mark.parametrize("is_told", [False, True], ids=["in what it tells", "before it hands over"])
+def test_one_that_stops_in_the_midst_of_an_answer_is_given_up(
+    monkeypatch: pytest.MonkeyPatch, is_told: bool
+) -> None:
+    with process(REFUSED) as reader:
+        is_refused(reader)
+        reader._line.close()
+        monkeypatch.setattr("featureflow_cli.sources.reader_process.HANGS_S", 1.0)
+        reader._line, theirs = ends()
+        monkeypatch.undo()
+        if is_told:
+            theirs.send(("found", [None], frozenset(), True, {}))
+        else:
+            os.write(theirs.fileno(), b"\0\0")
+        patience = threading.Timer(10, theirs.close)
+        patience.start()
+        with pytest.raises(StoreUnavailable, match="did not answer for"):
+            reader.read(SOURCE, {}, 1, 0.0)
+        patience.cancel()
+        is_refused(reader)
 
 
 def test_one_that_dies_of_a_mistake_says_so_and_another_takes_its_place(

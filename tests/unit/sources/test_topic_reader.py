@@ -14,7 +14,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 
 from featureflow_cli.compute.views import Source
 from featureflow_cli.errors import StoreUnavailable
-from featureflow_cli.sources import topic_reader
+from featureflow_cli.sources import registered_messages, topic_reader
 from featureflow_cli.sources.batches import RawBatch
 from featureflow_cli.sources.decode import decode
 from featureflow_cli.sources.kafka_consumer import Gone
@@ -359,3 +359,35 @@ def test_it_reads_ahead_for_a_while_and_not_for_ever(monkeypatch: pytest.MonkeyP
     assert clock.now_s - started_s == pytest.approx(topic_reader.AHEAD_S, abs=0.1)
     topic.put(0, MESSAGES["event"])
     assert count(reader.read(NUMBERS, {0: 0}, 6, 0.05)) == 1
+
+
+def test_a_registry_that_takes_long_is_asked_for_some_schemas_a_question(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What it has answered is known: nobody waits for all of them at once."""
+    topic, schemas, now_s = Topic(), Schemas(), [0.0]
+    each_s, count = 4.0, 9
+
+    def slow() -> None:
+        now_s[0] += each_s
+
+    schemas.away = slow
+    monkeypatch.setattr(topic_reader, "PIECE", count)
+    for module in (topic_reader, registered_messages):
+        monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: now_s[0]))
+    topic.held, topic.most = {0}, count
+    for number in range(count):
+        topic.put(0, b"\0" + number.to_bytes(4, "big") + MESSAGES["event"])
+    reader, told = TopicReader(topic, through(schemas)), 0  # type: ignore[arg-type]  # stands for it
+    while True:
+        asked_s = now_s[0]
+        try:
+            found = reader.read(NUMBERS, {0: 0}, count, 0.0)
+        except StoreUnavailable:
+            told += 1
+            continue
+        finally:
+            assert now_s[0] - asked_s <= topic_reader.SCHEMAS_S + each_s
+        break
+    assert told > 0
+    assert [len(batch.offsets) for batch in found[0]] == [count]
