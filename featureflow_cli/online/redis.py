@@ -2,13 +2,16 @@
 
     ff:PROJECT:ENTITY:ID             a hash: the version (field `v`), and per view state the moment and blob
     ff:PROJECT::marker:SHARD:FIELD   a marker: an end per partition
+    ff:PROJECT::marker:SHARD:.       the shard's birth: a name that it loses with all else
     ff:PROJECT::ranks:FIELD          the populations of its ranks, and how often some were withdrawn
 
 Every step that compares before it sets is a function in Redis (redis_functions.lua). What belongs together is all sent
-before the first answer is read.
+before the first answer is read. A Redis that is emptied ends no connection; so what is written names the birth of the
+shard, as it was when the first marker was read, and another one is a loss like any [emptied].
 """
 
 import random
+import secrets
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
@@ -23,6 +26,8 @@ from featureflow_cli.online.redis_link import Hears, Link, Talk
 from featureflow_cli.online.store import Held, Send, Writes
 from featureflow_cli.times import HOUR_US, Clock, system_clock
 
+_BIRTH = "."
+"""In place of a field, which has a name before the dot."""
 _POPULATIONS_KEPT_US = 2 * HOUR_US
 _SCANNED_AT_ONCE = 2_000
 _PACKED = "hash-max-listpack-value"
@@ -85,8 +90,9 @@ class RedisStore:
         calls = dict.fromkeys((shard for shard, _ in split), 0)
         for shard, places in split:
             talk.prepare(shard)
+            key, birth = self._born(talk, shard)
             mine = writes.take(places) if len(split) > 1 else writes
-            for call in write_calls(function, prefix, fields, mine, now_us):
+            for call in write_calls(function, (key.encode(), birth), prefix, fields, mine, now_us):
                 talk.send(shard, call, 1)
                 calls[shard] += 1
 
@@ -134,6 +140,11 @@ class RedisStore:
 
     def marker(self, shard: int, field: str) -> dict[int, int] | None:
         with self._link.talk(Hears.IF_WRITTEN) as talk:
+            if shard not in talk.births:  # before the marker: what it says is of that birth or a later one
+                birth = talk.ask(shard, "HGET", self._marker(talk, shard, _BIRTH), ".")
+                if birth is None:
+                    return None
+                talk.births.setdefault(shard, birth)
             flat = talk.ask(shard, "HGETALL", self._marker(talk, shard, field))
         pairs = dict(zip(flat[::2], flat[1::2], strict=True))
         return {int(name): int(end) for name, end in pairs.items() if name != b"."} if pairs else None
@@ -141,7 +152,15 @@ class RedisStore:
     def mark(self, shard: int, field: str, ends: Mapping[int, int]) -> None:
         flat = [number for pair in ends.items() for number in pair]
         with self._link.talk(Hears.AS_WRITER) as talk:
-            talk.call(shard, "mark", [self._marker(talk, shard, field)], *flat)
+            key, birth = self._born(talk, shard)
+            talk.call(shard, "mark", [self._marker(talk, shard, field), key], birth, *flat)
+
+    def _born(self, talk: Talk, shard: int) -> tuple[str, bytes]:
+        """The key of the shard's birth, and its name; where no marker was found yet, it may be given one now."""
+        key = self._marker(talk, shard, _BIRTH)
+        if shard not in talk.births:
+            talk.births.setdefault(shard, talk.call(shard, "born", [key], secrets.token_hex(8)))
+        return key, talk.births[shard]
 
     # ---- populations of ranks
 
@@ -182,7 +201,7 @@ class RedisStore:
                     talk.send(shard, b"".join(command(b"HKEYS", key) for key in states), len(states))
                     for names in talk.receive(shard, len(states)):
                         found.update(names)
-        return {name.decode() for name in found - {VERSION}}
+        return {name.decode() for name in found - {VERSION, _BIRTH.encode()}}
 
     def drop(self, field: str) -> None:
         end = b":" + field.encode()
@@ -196,12 +215,19 @@ class RedisStore:
                 if len(beside) < len(keys):
                     states = [key for key in keys if not key.startswith(ours)]
                     talk.call(shard, "drop", (), field, *states)
+            birth = b":" + _BIRTH.encode()
+            if all(key.endswith(birth) for _, keys in self._walk(talk) for key in keys):
+                self._unlink_all(talk)
 
     def teardown(self) -> None:
         with self._link.talk() as talk:
-            for shard, keys in self._walk(talk):
-                if keys:
-                    _unlink(talk, shard, keys)
+            self._unlink_all(talk)
+
+    def _unlink_all(self, talk: Talk) -> None:
+        for shard, keys in self._walk(talk):
+            if keys:
+                _unlink(talk, shard, keys)
+        talk.births.clear()  # who empties it need not be told
 
     def _walk(self, talk: Talk) -> Iterator[tuple[int, list[bytes]]]:
         """All keys of the project, a page at a time; some perhaps twice."""

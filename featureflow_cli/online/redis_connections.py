@@ -177,6 +177,9 @@ def explained(err: Exception, where: str) -> StoreUnavailable:
         return StoreUnavailable(
             f"slots of the Redis cluster have moved ({text})", at=where, hint="it is tried again"
         )
+    if text.startswith("EMPTIED"):
+        what = "this Redis was emptied while in use"
+        return StoreUnavailable(what, at=where, hint="what it held is built again from the offline log")
     if "Function not found" in text:
         what = "the functions of FeatureFlow are not in this Redis"
         hint = "they are loaded at the next try, or by `featureflow stream` where this account may not"

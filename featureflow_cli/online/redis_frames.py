@@ -45,10 +45,16 @@ def held(answer: Sequence[bytes | None]) -> Held:
 
 
 def write_calls(
-    function: bytes, prefix: bytes, fields: Sequence[str], writes: Writes, now_us: int
+    function: bytes,
+    birth: tuple[bytes, bytes],
+    prefix: bytes,
+    fields: Sequence[str],
+    writes: Writes,
+    now_us: int,
 ) -> Iterator[bytes]:
-    """Calls of the function library's `write`, each for a few hundred writes."""
-    start = b"".join(map(_word, (b"FCALL", function, b"0")))
+    """Calls of the function library's `write`, each for a few hundred writes; `birth`: its key and name."""
+    words_before = (b"FCALL", function, b"0", *birth)
+    start = b"".join(map(_word, words_before))
     known = np.array([known_of(column) for column in writes.blobs])
     followed: Ints = 2 + 2 * np.count_nonzero(known, axis=0)
     bounds, octets = split(_arguments(prefix, fields, writes, followed, now_us))
@@ -57,7 +63,7 @@ def write_calls(
     while first < len(writes):
         full = int(np.searchsorted(bounds, bounds[first] + CALLED_BYTES))
         last = min(max(full, first + 1), first + CALLED_AT_ONCE, len(writes))
-        count = 3 + words[last] - words[first]
+        count = len(words_before) + words[last] - words[first]
         yield b"".join((b"*%d" % count, start, octets[bounds[first] : bounds[last]].data, b"\r\n"))
         first = last
 

@@ -6,6 +6,7 @@
 local VERSION = 'v'  -- the field that holds a hash's version
 local NONE = ('\0'):rep(8)  -- as the version that is expected
 local SCANNED = 1000
+local EMPTIED = 'EMPTIED it was emptied while in use'
 
 -- Whether one count without leading zeros is less than another: exact, where numbers of Lua end at 2^53.
 local function is_less(a, b)
@@ -21,11 +22,24 @@ local function prolong(key, is_new, ms)
   end
 end
 
--- For each hash its key, a heading, and the fields with their values; the heading is the version expected (zeros: none
--- is there), for how many ms it is to live (infinity: for ever), and how many arguments the fields and values are.
+-- The key of the server's birth, and a name for it, which it gets unless it has one -> the one that it has.
+local function born(keys, args)
+  redis.call('HSETNX', keys[1], '.', args[1])
+  return redis.call('HGET', keys[1], '.')
+end
+
+-- Whether the server has another birth by now, or none: it was emptied, which ends no connection.
+local function is_another(key, birth)
+  return redis.call('HGET', key, '.') ~= birth
+end
+
+-- The key of the server's birth, and its name. Then for each hash its key, a heading, and the fields with their values;
+-- the heading is the version expected (zeros: none is there), for how many ms it is to live (infinity: for ever), and
+-- how many arguments the fields and values are.
 -- -> a 1 for each that was written, a 0 where it had moved.
 local function write(_, args)
-  local at, answers = 1, {}
+  if is_another(args[1], args[2]) then return redis.error_reply(EMPTIED) end
+  local at, answers = 3, {}
   while args[at] do
     local key, first = args[at], at + 2
     local expected, life, count = struct.unpack('<c8dH', args[at + 1])
@@ -70,10 +84,11 @@ local function drop(_, args)
   end
 end
 
--- The marker's key; partition, end, …
+-- The marker's key, and that of the server's birth; its name; partition, end, …
 local function mark(keys, args)
+  if is_another(keys[2], args[1]) then return redis.error_reply(EMPTIED) end
   redis.call('HSETNX', keys[1], '.', '')
-  for at = 1, #args, 2 do
+  for at = 2, #args, 2 do
     local held = redis.call('HGET', keys[1], args[at])
     if not held or is_less(held, args[at + 1]) then redis.call('HSET', keys[1], args[at], args[at + 1]) end
   end
@@ -105,6 +120,7 @@ end
 redis.register_function{function_name = 'write_DIGEST', callback = write, flags = {'allow-cross-slot-keys'}}
 redis.register_function{function_name = 'drop_DIGEST', callback = drop, flags = {'allow-cross-slot-keys'}}
 redis.register_function{function_name = 'holding_DIGEST', callback = holding, flags = {'no-writes', 'allow-cross-slot-keys'}}
+redis.register_function('born_DIGEST', born)
 redis.register_function('mark_DIGEST', mark)
 redis.register_function('publish_DIGEST', publish)
 redis.register_function('withdraw_DIGEST', withdraw)

@@ -50,7 +50,7 @@ class Hears(Enum):
 @dataclass
 class _Generation:
     """Connections that wait for work; the shards that were checked and have our functions; which run of each server
-    the connections are to.
+    the connections are to, and the births of those of which markers are known [emptied].
     """
 
     shards: Shards
@@ -61,6 +61,7 @@ class _Generation:
     checked: set[int] = field(default_factory=set)
     loaded: set[int] = field(default_factory=set)
     starts: dict[int, str | None] = field(default_factory=dict)
+    births: dict[int, bytes] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.idle = [deque() for _ in self.shards.endpoints]
@@ -96,6 +97,7 @@ class Talk:
 
     def __init__(self, access: Access, generation: _Generation) -> None:
         self.shards = generation.shards
+        self.births = generation.births
         self.where = str(access.url)
         self._access = access
         self._generation = generation

@@ -17,7 +17,7 @@ import numpy as np
 
 from featureflow_cli.compute.codes import Bools
 from featureflow_cli.compute.packed import known_of, strings
-from featureflow_cli.online.sqlite_file import SqliteFile
+from featureflow_cli.online.sqlite_file import ALL, SqliteFile
 from featureflow_cli.online.store import FOREVER_US, Held, Send, Writes, at_once, version_words
 from featureflow_cli.times import HOUR_US, Clock, system_clock
 
@@ -39,7 +39,7 @@ class SqliteStore:
     def __init__(
         self, path: Path, project: str, clock: Clock = system_clock, timeout_s: float = 30.0
     ) -> None:
-        self._file = SqliteFile(path, timeout_s)
+        self._file = SqliteFile(path, timeout_s, project)
         self._project = project
         self._clock = clock
         self._columns: dict[str, frozenset[str]] = {}  # as last seen: other processes add and drop them
@@ -199,11 +199,14 @@ class SqliteStore:
                 "DELETE FROM populations WHERE project = ? AND field = ? AND grid_us > ?",
                 (self._project, field, after_us),
             )
-            connection.execute(
-                "INSERT INTO withdrawals VALUES (?, ?, 1)"
-                " ON CONFLICT (project, field) DO UPDATE SET count = count + 1",
-                (self._project, field),
-            )
+            self._count(connection, field)
+
+    def _count(self, connection: sqlite3.Connection, field: str) -> None:
+        connection.execute(
+            "INSERT INTO withdrawals VALUES (?, ?, 1)"
+            " ON CONFLICT (project, field) DO UPDATE SET count = count + 1",
+            (self._project, field),
+        )
 
     # ---- housekeeping
 
@@ -216,7 +219,7 @@ class SqliteStore:
             for table in self._tables(connection):
                 columns = _columns(connection, table)
                 found.update(column for column in columns if _newest(column) in columns)
-        return found
+        return found - {ALL}
 
     def drop(self, field: str) -> None:
         with self._file.transaction() as connection:
@@ -234,7 +237,11 @@ class SqliteStore:
             for table in self._tables(connection):
                 connection.execute(f"DROP TABLE {_quoted(table)}")
             for shared in ("markers", "populations", "withdrawals"):
-                connection.execute(f"DELETE FROM {shared} WHERE project = ?", (self._project,))
+                connection.execute(
+                    f"DELETE FROM {shared} WHERE project = ? AND field <> ?", (self._project, ALL)
+                )
+            self._count(connection, ALL)
+        self._file.close()  # who empties it need not be told
 
     def bytes_held(self) -> int:
         total = 0

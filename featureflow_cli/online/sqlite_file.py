@@ -29,6 +29,8 @@ _SCHEMA = (
     " (project TEXT, field TEXT, count INTEGER NOT NULL, PRIMARY KEY (project, field))",
     f"PRAGMA application_id = {_APPLICATION_ID}",
 )
+ALL = "."
+"""In place of a field: how often all of a project was withdrawn. It stays: who still writes is to hear of it."""
 _REBUILD = "move the file away and run `featureflow stream`: it is rebuilt from the offline log"
 _MEANINGS = {
     sqlite3.SQLITE_FULL: ("the disk of the online store is full", "free some space; nothing is lost"),
@@ -42,10 +44,14 @@ _MEANINGS = {
 
 
 class _Opened(NamedTuple):
-    """A connection, and which file it is of. `frozen`: of a file that nobody may write, so that it has no locks."""
+    """A connection, which file it is of, and how often the project had been emptied there.
+
+    `frozen`: of a file that nobody may write, so that it has no locks.
+    """
 
     connection: sqlite3.Connection
     seen: "_Seen"
+    emptied: int
     is_writable: bool
     frozen: "_Content | None" = None
 
@@ -57,8 +63,9 @@ class SqliteFile:
     put back. Where the file or its folder cannot be written, it is read all the same.
     """
 
-    def __init__(self, path: Path, timeout_s: float) -> None:
+    def __init__(self, path: Path, timeout_s: float, project: str) -> None:
         self._path = path
+        self._project = project
         self._timeout_s = timeout_s
         self._local = threading.local()
         self._opened: dict[int, sqlite3.Connection] = {}
@@ -81,7 +88,8 @@ class SqliteFile:
     def transaction(self) -> Iterator[sqlite3.Connection]:
         """One writer at a time from the first statement on, so that what it compares cannot move.
 
-        The file is made where there is none.
+        The file is made where there is none. StoreUnavailable, once, where the project was emptied since this thread
+        opened it [emptied].
         """
         with self._explained():
             held = self._held()
@@ -89,6 +97,9 @@ class SqliteFile:
             connection = opened.connection
             connection.execute("BEGIN IMMEDIATE")
             try:
+                if _emptied(connection, self._project) != opened.emptied:
+                    what = "the online store was emptied while in use"
+                    raise _unavailable(what, self._path, "what it held is built again from the offline log")
                 yield connection
                 connection.execute("COMMIT")
             finally:
@@ -173,7 +184,8 @@ class SqliteFile:
         except BaseException:
             connection.close()
             raise
-        opened = _Opened(connection, _identity(self._path), mode in {"rwc", "rw"}, frozen)
+        emptied, is_writable = _emptied(connection, self._project), mode in {"rwc", "rw"}
+        opened = _Opened(connection, _identity(self._path), emptied, is_writable, frozen)
         self._local.opened = opened
         self._opened[id(connection)] = connection
         return opened
@@ -212,6 +224,12 @@ def _nothing() -> sqlite3.Connection:
 
 def _application(connection: sqlite3.Connection) -> int:
     return int(connection.execute("PRAGMA application_id").fetchone()[0])
+
+
+def _emptied(connection: sqlite3.Connection, project: str) -> int:
+    query = "SELECT count FROM withdrawals WHERE project = ? AND field = ?"
+    row = connection.execute(query, (project, ALL)).fetchone()
+    return int(row[0]) if row else 0
 
 
 def _refuse_others(connection: sqlite3.Connection, path: Path) -> None:

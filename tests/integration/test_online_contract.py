@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from featureflow_cli.errors import StoreUnavailable
 from featureflow_cli.online.redis import RedisStore
 from featureflow_cli.online.redis_connections import access_of
 from featureflow_cli.online.sqlite import SqliteStore
@@ -185,6 +186,7 @@ def test_entities_and_projects_do_not_meet(make: Maker) -> None:
     assert blobs(shop, "1", "f.1") == (None,)
     assert shop.marker(0, "f.1") is None
     assert shop.population("f.1", "rank", 60) is None
+    assert put(shop, "user", write("1", {"f.1": b"shop"})) == [True]  # who empties it need not be told
 
 
 def test_an_expired_hash_is_absent_and_comes_back_empty(store: OnlineStore, moment: Moment) -> None:
@@ -244,6 +246,39 @@ def test_a_marker_exists_once_made_and_only_rises(store: OnlineStore) -> None:
     store.mark(0, "f.1", {0: 5, 1: 2})
     assert store.marker(0, "f.1") == {-1: 1 << 41, 0: 7, 1: 2}
     assert store.marker(0, "g.1") is None
+
+
+@pytest.mark.parametrize("does", ["write", "mark"])
+@pytest.mark.parametrize("is_built_again", [False, True])
+def test_who_has_looked_at_markers_is_told_that_the_store_was_emptied(
+    make: Maker, does: str, is_built_again: bool
+) -> None:
+    """Once, before anything is written: states would rest on others that are gone, markers speak of them."""
+    store, other, third = make("shop"), make("shop"), make("shop")
+
+    def markers(store: OnlineStore) -> list[dict[int, int] | None]:
+        return [store.marker(shard, "f.1") for shard in range(store.shards)]
+
+    def mark(store: OnlineStore, end: int) -> None:
+        for shard in range(store.shards):
+            store.mark(shard, "f.1", {0: end})
+
+    mark(store, 5)
+    known = markers(store)
+    other.teardown()
+    if is_built_again:
+        put(third, "user", write("1", {"f.1": b"again"}))
+        mark(third, 5)
+    with pytest.raises(StoreUnavailable, match="emptied while in use"):
+        if does == "write":
+            put(store, "user", write("2", {"f.1": b"a"}))
+        else:
+            mark(store, 6)
+    assert markers(store) == (known if is_built_again else [None] * store.shards)
+    assert blobs(store, "2", "f.1") == (None,)
+    assert put(store, "user", write("2", {"f.1": b"b"})) == [True]
+    mark(store, 7)
+    assert markers(store) == [{0: 7}] * store.shards
 
 
 def test_a_population_stands_until_it_is_withdrawn(store: OnlineStore) -> None:

@@ -9,7 +9,7 @@ FAVOUR: dict[str, dict[str, int]] = {
     **{rule: {"move": 14, "beat": 4, "lose": 0, "apply": 0} for rule in ("continue", "snapshot", "trim")},
     "build": {"apply": 14},
     "longest": {"apply": 14, "lose": 14, "put": 30},
-    **{rule: {"lose": 12, "cut": 6} for rule in ("idle", "acks", "first")},
+    **{rule: {"lose": 12, "cut": 6} for rule in ("idle", "acks", "first", "emptied")},
     **{
         rule: {"tick": 14, "put": 40, "apply": 0, "lose": 0, "kill": 0, "move": 0}
         for rule in ("version", "age")
@@ -24,7 +24,7 @@ SEEDS: dict[str, int] = {
     "shard": 10, "acks": 61, "rewind": 1, "idle": 23, "bootstrap": 5, "learn": 24, "build": 3, "sinks": 0,
     "memory": 0, "log": 0, "accepted": 69, "each": 0, "future": 0, "letters": 56, "meaning": 57,
     "trim": 17, "compare": 8, "longest": 21, "first": 38, "fate": 24, "snapshot": 17, "reset": 0,
-    "continue": 500,
+    "continue": 500, "emptied": 23,
 }  # fmt: skip
 """For each rule a seed whose schedule breaks a law without it; `python -m tests.simulation --off RULE` finds one."""
 

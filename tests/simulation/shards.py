@@ -27,9 +27,13 @@ class Hash(NamedTuple):
 
 
 class Server:
-    """One process of the store: hashes by (entity, id), markers by (field,); and all changes, to be undone."""
+    """One process of the store: hashes by (entity, id), markers by (field,); and all changes, to be undone.
+
+    `birth`: how often it was emptied.
+    """
 
     def __init__(self, other: "Server | None" = None) -> None:
+        self.birth = other.birth if other else 0
         self.data: dict[tuple[str, ...], Any] = dict(other.data) if other else {}
         self.journal: list[tuple[tuple[str, ...], Any]] = list(other.journal) if other else []
 
@@ -75,7 +79,7 @@ class Cluster:
     promises: Promises = field(default_factory=Promises)
     written: Callable[[str, str, Hash], None] = lambda *_: None
     alive: list[set[int]] = field(default_factory=list)
-    late: list[tuple[int, int, Callable[[Server], object]]] = field(default_factory=list)
+    late: list[tuple[int, int, int, Callable[[Server], object]]] = field(default_factory=list)
     changes: int = 0
 
     def __post_init__(self) -> None:
@@ -95,13 +99,23 @@ class Cluster:
         self.alive[shard] = {len(self.shards[shard]) - 1} | (self.alive[shard] if lives_on else set())
         self.changes += 1
 
+    def empty(self, shard: int) -> None:
+        """The master loses all, and no connection ends."""
+        master = self.master(shard)
+        master.data, master.journal, master.birth = {}, [], master.birth + 1
+        self.changes += 1
+
+    def is_for(self, server: Server, birth: int) -> bool:
+        """Whether who knows that birth may write there."""
+        return not self.promises.emptied or server.birth == birth
+
     def cut(self) -> None:
         """Nobody reaches old masters any more."""
         self.alive = [{len(servers) - 1} for servers in self.shards]
 
     def arrive(self, number: int) -> None:
-        shard, server, run = self.late.pop(number % len(self.late))
-        if server in self.alive[shard]:
+        shard, server, birth, run = self.late.pop(number % len(self.late))
+        if server in self.alive[shard] and self.is_for(self.shards[shard][server], birth):
             run(self.shards[shard][server])
 
     def take(self, server: Server, entity: str, fields: Sequence[str], write: Write) -> bool:
@@ -122,12 +136,16 @@ class Cluster:
 
 
 class Store:
-    """One process's `online.store.OnlineStore`: a connection to each shard, which ends with the first failure."""
+    """One process's `online.store.OnlineStore`: a connection to each shard, which ends with the first failure.
+
+    What it knows of a shard's birth is as of its first look at a marker, or its first write.
+    """
 
     def __init__(self, cluster: Cluster, pause: Callable[[str], How]) -> None:
         self._cluster = cluster
         self._pause = pause
         self._servers: dict[int, int] = {}
+        self._births: dict[int, int] = {}
 
     @property
     def shards(self) -> int:
@@ -157,7 +175,7 @@ class Store:
             for place, id in enumerate(mine):
                 rest = [self._take(entity, fields, by_id[other]) for other in mine[place + 1 :]]
                 run = self._take(entity, fields, by_id[id])
-                applied[id] = self._call(shard, f"write {entity} {id}", run, rest)
+                applied[id] = self._call(shard, f"write {entity} {id}", run, rest, writes=True)
         return np.array([applied[id] for id in writes.ids], np.bool_)
 
     def sending(self) -> AbstractContextManager[Send]:
@@ -177,7 +195,7 @@ class Store:
             server.mark(field, ends)
             self._cluster.changes += 1
 
-        self._call(shard, f"mark {field} {dict(ends)}", run, is_marker=True)
+        self._call(shard, f"mark {field} {dict(ends)}", run, is_marker=True, writes=True)
 
     def drop(self, field: str) -> None:
         for shard in range(self.shards):
@@ -192,6 +210,7 @@ class Store:
 
     def close(self) -> None:
         self._servers.clear()
+        self._births.clear()
 
     def _split(self, entity: str, ids: Sequence[str]) -> Iterator[tuple[int, list[str]]]:
         by_shard: dict[int, list[str]] = {}
@@ -206,6 +225,7 @@ class Store:
         run: Callable[[Server], Answer],
         rest: Iterable[Callable[[Server], object]] = (),
         is_marker: bool = False,
+        writes: bool = False,
     ) -> Answer:
         how = self._pause(f"{what} on shard {shard}")
         cluster = self._cluster
@@ -220,8 +240,13 @@ class Store:
             number = self._servers[shard] = len(servers) - 1
         if number not in cluster.alive[shard] or how is How.UNSENT:
             raise self._broken(shard)
+        birth = servers[number].birth
+        if is_marker or writes:
+            birth = self._births.setdefault(shard, birth)
         if how is How.LATE:
-            cluster.late += [(shard, number, each) for each in (run, *rest)]
+            cluster.late += [(shard, number, birth, each) for each in (run, *rest)]
+            raise self._broken(shard)
+        if writes and not cluster.is_for(servers[number], birth):
             raise self._broken(shard)
         answer = run(servers[number])
         if how is How.UNHEARD:
@@ -230,4 +255,5 @@ class Store:
 
     def _broken(self, shard: int) -> StoreUnavailable:
         self._servers.pop(shard, None)
+        self._births.pop(shard, None)
         return StoreUnavailable(f"shard {shard} does not answer")

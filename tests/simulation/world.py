@@ -161,6 +161,10 @@ class World:
 
     def _lose(self, shard: int, lost: int, lives_on: int) -> None:
         shard %= self.settings.shards
+        if lives_on % 5 == 4:
+            self.cluster.empty(shard)
+            self.say(f"shard {shard} is emptied")
+            return
         count = (None, 0, 1, 2, 3, 5, 9)[lost % 7]
         self.cluster.fail_over(shard, count, lives_on % 5 < 2)
         self.say(

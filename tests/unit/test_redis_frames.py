@@ -16,6 +16,7 @@ from tests.hashes import Write, together
 
 FIELDS = [f"f{place}.1" for place in range(12)]
 SHAPES = list(itertools.product([b"state", None], repeat=len(FIELDS)))[:-1]  # one of them sets nothing
+BIRTH = (b"ff:shop::marker::.", b"a name")
 NOW_US = 1_000_000
 
 
@@ -61,15 +62,15 @@ def test_calls_are_the_commands_that_they_should_be(
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(redis_frames, "CALLED_AT_ONCE", at_once)
         patch.setattr(redis_frames, "CALLED_BYTES", size_bytes)
-        calls = list(write_calls(b"write", b"ff:shop:user:", fields, together(*writes), NOW_US))
+        calls = list(write_calls(b"write", BIRTH, b"ff:shop:user:", fields, together(*writes), NOW_US))
     found = []
     for call in calls:
         reader = hiredis.Reader()
         reader.feed(call)
         words = reader.gets()
         assert not reader.has_data()
-        assert words[:3] == [b"FCALL", b"write", b"0"]
-        found += words[3:]
+        assert words[:5] == [b"FCALL", b"write", b"0", *BIRTH]
+        found += words[5:]
     assert found == list(
         itertools.chain.from_iterable(arguments(b"ff:shop:user:", fields, write) for write in writes)
     )
@@ -91,6 +92,6 @@ def test_writes_that_all_set_other_fields_cost_little_more_than_those_that_set_t
 def cpu_s(several: list[Write]) -> float:
     writes = together(*several)
     started = time.thread_time()
-    calls = b"".join(write_calls(b"write", b"shop:user:", FIELDS, writes, 0))
+    calls = b"".join(write_calls(b"write", BIRTH, b"shop:user:", FIELDS, writes, 0))
     assert calls.count(b"version!") == len(writes)
     return time.thread_time() - started

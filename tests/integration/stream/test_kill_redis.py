@@ -1,12 +1,18 @@
 """`kill -9` of streams and of the Redis that they write to, which comes back empty: nothing is lost or doubled."""
 
 import signal
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
+from functools import partialmethod
+from itertools import count
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from featureflow_cli.online.redis_link import Talk
 from featureflow_cli.stream.faults import VARIABLE
+from featureflow_cli.stream.run import run
 from tests.integration.stream.repo import drained, opened, start
 from tests.integration.stream.test_kill import assert_alike, generated, marks, shop
 from tests.services.processes import wait_until
@@ -73,6 +79,33 @@ def test_what_was_written_and_is_not_marked_is_covered_when_it_comes_again(
         assert start(tmp_path / "killed", 10_000).wait(120) == -signal.SIGKILL
     assert [source.writes for source in drained(tmp_path / "killed").sources] == [0]
     assert_alike(tmp_path / "killed", tmp_path / "calm")
+
+
+@pytest.mark.parametrize("number", range(14, 104, 6))
+def test_a_redis_that_is_emptied_in_between_gets_it_all_again(
+    tmp_path: Path, server: RedisServer, number: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """FLUSHALL ends no connection: before any of the calls that read or move what others rest on."""
+    source = generated(tmp_path, 2_000, 8)
+    shop(tmp_path / "calm", source)
+    drained(tmp_path / "calm")
+    on_redis(tmp_path / "emptied", source, server)
+    calls = count()
+
+    def after_a_flush(talk: Talk, original: Callable[..., Any], *words: Any) -> Any:
+        if next(calls) == number:
+            with server.client() as client:
+                client.flushall()
+        return original(talk, *words)
+
+    for name in ("send", "ask"):
+        monkeypatch.setattr(Talk, name, partialmethod(after_a_flush, getattr(Talk, name)))
+    project = opened(tmp_path / "emptied")
+    for batch_rows in (200, 100_000):  # the second has nothing to do but to see what is lost
+        run(project, once=True, stop=threading.Event(), batch_rows=batch_rows)
+    project.online.close()
+    assert next(calls) > number
+    assert_alike(tmp_path / "emptied", tmp_path / "calm")
 
 
 def test_a_redis_that_loses_everything_while_it_is_written_gets_it_all_again(
