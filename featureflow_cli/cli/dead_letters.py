@@ -98,6 +98,9 @@ def replay(
     found = _held(project).positions(*_wanted(project, source, reason, since))
     done = _replayed(project, {name for name, _, _ in found})
     by_source: dict[str, list[tuple[int, int]]] = {}
+    if missing := set(position or ()) - {f"{partition}:{offset}" for _, partition, offset in found}:
+        what = f"there is no such dead letter: {', '.join(sorted(missing))}"
+        raise NotFound(what, hint="featureflow dead-letters list shows their positions, as PARTITION:OFFSET")
     for name, partition, offset in found:
         is_asked = not position or f"{partition}:{offset}" in position
         if not is_asked or (name, partition, offset) in done or name not in project.repo.sources:

@@ -179,11 +179,12 @@ class _Shown:
         if passed < (SHOWN_EVERY_S if self._terminal else LOGGED_EVERY_S):
             return
         read = sum(source.read + source.replayed for source in sources)
-        rate = (read - self._read) / passed
-        if read == self._read and not self._terminal:
+        read = max(read, self._read)  # what was taken back comes again
+        news = read - self._read
+        if not news and not self._terminal:
             return
         newest = max((source.newest_us for source in sources if source.newest_us is not None), default=None)
-        text = f"{read:,} events, {rate:,.0f}/s" + (
+        text = f"{read:,} events, {news / passed:,.0f}/s" + (
             "" if newest is None else f", up to {format_timestamp(newest)[:19]}Z"
         )
         if self._terminal:

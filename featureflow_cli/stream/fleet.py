@@ -132,5 +132,5 @@ def is_orphan(environ: Mapping[str, str]) -> bool:
 
 
 def this_command(arguments: Sequence[str]) -> list[str]:
-    """The command line that runs featureflow with these arguments, as this process was run."""
-    return [sys.executable, "-m", "featureflow_cli", *arguments]
+    """The command line that runs featureflow with these arguments, and none of the project's own files for it."""
+    return [sys.executable, "-P", "-m", "featureflow_cli", *arguments]

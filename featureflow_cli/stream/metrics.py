@@ -25,6 +25,7 @@ class StreamCollector(Collector):
         self._progress = progress
         self._state_bytes = state_bytes
         self._sized_at, self._size = 0.0, 0
+        self._told: dict[tuple[str, str, str], int] = {}
 
     def collect(self) -> Iterable[Metric]:
         events = CounterMetricFamily(
@@ -73,9 +74,9 @@ class StreamCollector(Collector):
             counts = (source.accepted, source.duplicates, source.late, source.letters.total(),
                       source.before_until, source.replayed, source.lost)  # fmt: skip
             for outcome, count in zip(_EVENTS, counts, strict=True):
-                events.add_metric([name, outcome], count)
+                events.add_metric([name, outcome], self._most("events", name, outcome, count))
             for reason, count in list(source.letters.items()):
-                letters.add_metric([name, reason], count)
+                letters.add_metric([name, reason], self._most("letters", name, reason, count))
             for family, count in ((writes, source.writes), (conflicts, source.conflicts),
                                   (committed, source.committed), (taken_up, source.taken_up)):  # fmt: skip
                 family.add_metric([name], count)
@@ -92,6 +93,12 @@ class StreamCollector(Collector):
             "Approximate size of the online states.",
             value=self._sized(),
         )
+
+    def _most(self, metric: str, source: str, of: str, count: int) -> int:
+        """A count that was taken back comes again: Prometheus would take one that falls for a restart's."""
+        key = metric, source, of
+        self._told[key] = max(count, self._told.get(key, 0))
+        return self._told[key]
 
     def _sized(self) -> int:
         now = time.monotonic()

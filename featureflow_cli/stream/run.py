@@ -309,8 +309,10 @@ class _Loop:
 
     def _commit_logs(self) -> None:
         for worker in self.crew.workers:
+            landed = worker.progress.commits
             with worker.progress.timing("commit"):
                 worker.commit_offline()
+            if worker.progress.commits > landed or not self.once:  # one of nothing says nothing of the stores
+                self.absences.over(STORES)
             worker.look_behind()
         self.rhythm.done("commit")
-        self.absences.over(STORES)

@@ -189,6 +189,9 @@ def test_a_letter_is_replayed_once_as_a_new_event(bank: Bank):
     assert done.stdout == "payments: 1 letters will be replayed\n"
     assert "featureflow stream --once" in done.stderr
     assert bank("dead-letters", "replay", "--reason", "wrong_type").stderr == "No dead letters to replay.\n"
+    for position in ("-1:99999", "5"):
+        missed = bank("dead-letters", "replay", "--position", position)
+        assert missed.code == 2 and f"no such dead letter: {position}" in missed.stderr
     project = open_project(bank.root, None, {}, lambda: NOW_US)
     payments = project.repo.sources["payments"]
     events = FileIntake(project.root, lambda reached: [])

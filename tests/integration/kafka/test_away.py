@@ -25,9 +25,10 @@ from tests.integration.kafka.test_project import FILES, put
 from tests.integration.stream import repo
 from tests.integration.stream.repo import assert_online_is_the_log, positions, write_repo
 from tests.integration.stream.test_run import events
-from tests.integration.stream.world import CLICKING_YAML, FEATURES_YAML
+from tests.integration.stream.world import CLICKING_YAML, FEATURES_YAML, STORE_YAML
 from tests.services.kafka import Kafka, kafka_broker
 from tests.services.processes import wait_until
+from tests.services.redis import redis_server
 
 LONG_S, ROUNDS = 60, 80
 
@@ -170,3 +171,29 @@ def test_a_topic_without_news_does_not_hold_files_up(
     run(repo.opened(tmp_path), once=True, stop=threading.Event(), batch_rows=10)
     assert count(project, "events") == 400
     assert waits_s.count(0.0) >= 39  # with each batch of the files but the first
+
+
+@pytest.mark.service("kafka", "redis")
+def test_a_full_redis_ends_a_single_run_that_finds_no_news_between_two_tries(
+    tmp_path: Path, kafka: Kafka
+) -> None:
+    """A topic that is asked from another place has nothing yet: that round commits nothing, and proves nothing."""
+    topic = kafka.topic(1)
+    where = f'kafka: {{topic: {topic}, bootstrap_servers: "{kafka.bootstrap}"}}'
+    with redis_server() as server:
+        store = STORE_YAML.replace("type: sqlite, path: online.db", f"type: redis, url: '{server.url}'")
+        project = write_repo(tmp_path, FEATURES_YAML.replace(FILES, where), store)
+        put(kafka, topic, 0, range(30))
+        with streaming(tmp_path, "--once") as process:
+            assert process.wait(LONG_S) == 0
+        put(kafka, topic, 0, range(30, 60))
+        with server.client() as client:
+            client.config_set("maxmemory", 1)
+            with streaming(tmp_path, "--once") as process:
+                assert process.wait(LONG_S) == 4
+            assert "full" in (tmp_path / "said").read_text()
+            client.config_set("maxmemory", 0)
+        with streaming(tmp_path, "--once") as process:
+            assert process.wait(LONG_S) == 0
+        assert count(project, "events") == 60
+        assert_online_is_the_log(project)

@@ -46,6 +46,26 @@ def test_a_scrape_tells_what_was_counted() -> None:
     assert found["featureflow_stream_state_bytes",] == 4_096
 
 
+def test_a_counter_does_not_fall_while_a_batch_is_taken_back() -> None:
+    progress = Progress("events")
+    collector = StreamCollector({"events": progress}, lambda: 0)
+    told = []
+    for accepted, wrong in ((7, 3), (0, 0), (7, 3), (9, 3)):
+        progress.accepted, progress.letters = accepted, Counter({"wrong_type": wrong})
+        found = {
+            (sample.name, *sample.labels.values()): sample.value
+            for family in collector.collect()
+            for sample in family.samples
+        }
+        told.append(
+            (
+                found["featureflow_stream_events_total", "events", "accepted"],
+                found["featureflow_stream_dead_letters_total", "events", "wrong_type"],
+            )
+        )
+    assert told == [(7, 3), (7, 3), (7, 3), (9, 3)]
+
+
 def test_reports_of_several_workers_add_up() -> None:
     one = Progress("events", accepted=7, letters=Counter({"future": 1}), bootstrapped=["users"])
     other = Progress(
