@@ -133,16 +133,25 @@ class Registry:
     def renew(self, number: int, at_us: int) -> Build:
         """A build for the same state as that one, to be made from the log anew; several who ask get the same.
 
-        The one before it goes on serving until this one serves, or is retired at once where it never did.
+        The one before it goes on serving until this one serves, or is retired at once where it never did. Conflict where
+        other definitions have been applied since: whoever asks has not learned of them, and wants what nobody wants.
         """
         with self._file.writing() as connection:
             old = self._build(connection, number)
             state = ViewState(old.view, old.entity, old.fingerprint)
-            for build in self._builds(connection):
-                if build.number > number and build.is_live and _follows(build, state):
-                    return build
             newest = self._newest(connection)
             assert newest is not None
+            later = [
+                build
+                for build in self._builds(connection)
+                if build.number > number and build.is_live and build.view == old.view
+            ]
+            for build in later:
+                if _follows(build, state):
+                    return build
+            if later or not old.is_live:
+                what = f"{newest.applied_by} applied version {newest.version}, which wants another {old.view}"
+                raise Conflict(what, hint="start the stream again: it is for the definitions before that")
             if old.status == "building":
                 self._update(connection, number, "status", "retired")
             self._add_builds(connection, [state], newest.version, at_us)

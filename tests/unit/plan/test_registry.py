@@ -137,6 +137,19 @@ def test_a_build_that_was_retired_before_it_served_is_renewed_by_another(registr
     assert (renewed.number, renewed.status) == (4, "building")
 
 
+@pytest.mark.parametrize("later", [{"a": "f2"}, {}], ids=["changed", "removed"])
+def test_a_build_that_is_no_longer_wanted_is_not_renewed(registry: Registry, later: dict[str, str]):
+    """Who asks has not learned of the apply; its build would take the place of the one that is wanted."""
+    record(registry, 0, a="f1")
+    registry.serve(1)
+    record(registry, 1, **later)
+    with pytest.raises(Conflict, match="applied version 2, which wants another a"):
+        registry.renew(1, at_us=5)
+    assert [state for state in states(registry) if state[1] == "f1"] == [
+        ("a", "f1", "serving" if later else "retired")
+    ]
+
+
 def test_a_removed_view_is_retired_and_its_number_never_comes_back(registry: Registry):
     record(registry, 0, a="f1")
     registry.serve(1)
