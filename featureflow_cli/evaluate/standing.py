@@ -56,12 +56,17 @@ def topics(project: Project) -> dict[str, TopicLag | StoreUnavailable]:
 
 
 def view_lags(project: Project, found: Mapping[str, TopicLag | StoreUnavailable]) -> dict[str, int | None]:
-    """Per view of those topics the events that its online states are not known to hold; None: brokers are away."""
+    """Per view of those topics the events that its online states are not known to hold.
+
+    None: brokers are away, or the topic is another one by now.
+    """
     lags: dict[str, int | None] = {}
     for name, view in project.repo.views.items():
         topic = found.get(view.source.name)
-        if topic is not None:
-            lags[name] = topic.view_lag(name) if isinstance(topic, TopicLag) else None
+        if isinstance(topic, TopicLag) and not topic.is_replaced:
+            lags[name] = topic.view_lag(name)
+        elif topic is not None:
+            lags[name] = None
     return lags
 
 

@@ -133,8 +133,8 @@ class Registry:
     def renew(self, number: int, at_us: int) -> Build:
         """A build for the same state as that one, to be made from the log anew; several who ask get the same.
 
-        The one before it goes on serving until this one serves, or is retired at once where it never did. Conflict where
-        other definitions have been applied since: whoever asks has not learned of them, and wants what nobody wants.
+        The one before it goes on serving until this one serves, or is retired at once where it never did. Conflict
+        where other definitions have been applied since: who asks has not learned of them, and wants what nobody wants.
         """
         with self._file.writing() as connection:
             old = self._build(connection, number)

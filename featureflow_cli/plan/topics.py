@@ -90,6 +90,10 @@ def topic_notes(source: Source, found: Mapping[str, Topic]) -> tuple[str, ...]:
             f"topic {topic.name} has {topic.timestamp_type}: `allowed_future` is judged by the timestamps"
             " that producers set"
         )
+    if kafka.create is not None and topic.partitions > kafka.create.partitions:
+        notes.append(
+            f"topic {topic.name} has {partitions_text(topic.partitions)}, and keeps them: no topic ever shrinks"
+        )
     wanted_us = kafka.create.retention if kafka.create is not None else None
     if wanted_us is not None and topic.retention_ms not in {None, wanted_us // MILLISECOND_US}:
         notes.append(

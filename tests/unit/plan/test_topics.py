@@ -76,6 +76,8 @@ def test_timestamps_that_producers_set_and_another_retention_are_noted():
     notes = topic_notes(written, {"user-events": own})
     assert "the timestamps that producers set" in notes[0]
     assert "keeps events for ever" in notes[1]
+    more = replace(topic(), partitions=topic().partitions + 1)
+    assert "and keeps them: no topic ever shrinks" in topic_notes(written, {"user-events": more})[0]
     unseen = replace(topic(), timestamp_type=None, retention_ms=None)
     assert topic_notes(written, {"user-events": unseen}) == ()
 
