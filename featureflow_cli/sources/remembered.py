@@ -52,6 +52,14 @@ class Ids:
     def take(self, rows: Ints) -> "Ids":
         return Ids(self.values.take(pa.array(rows)), self.hashes[rows])
 
+    def where(self, kept: Bools) -> "Ids":
+        """Those of the rows that are kept. Their order is known by ours: to sort them again would cost three times as
+        much.
+        """
+        found, places = Ids(self.values.filter(pa.array(kept)), self.hashes[kept]), np.cumsum(kept) - 1
+        vars(found)["order"] = places[self.order[kept[self.order]]]
+        return found
+
 
 NO_IDS = Ids(pa.nulls(0, pa.string()), np.empty(0, np.uint64))
 

@@ -121,12 +121,12 @@ def _judge(ids: Ids, moments: Ints, punctual: Bools, letters: Any, memory: Memor
     accepted = punctual.copy()
     at = np.flatnonzero(punctual)
     if len(at) < len(ids):
-        ids, moments = ids.take(at), moments[at]
+        ids, moments = ids.where(punctual), moments[at]
     doubtful = _may_come_again(ids, memory.accepted)
     if doubtful.any():
         kept = _judge_in_turn(ids, moments, doubtful, memory, source.dedupe_within_us)
         accepted[at[~kept]] = False
-        ids, moments = ids.take(np.flatnonzero(kept)), moments[kept]
+        ids, moments = ids.where(kept), moments[kept]
     return Verdict(accepted, letters, int(at.size - len(ids)), ids, moments)
 
 

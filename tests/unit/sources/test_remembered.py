@@ -52,6 +52,16 @@ def test_the_newest_moment_of_an_id_is_told_by_the_id_itself(
         ].all()
 
 
+@given(st.lists(st.tuples(TEXTS, st.booleans()), max_size=20))
+def test_ids_that_are_kept_are_in_order(drawn: list[tuple[str, bool]]) -> None:
+    kept = np.array([each for _, each in drawn], np.bool_)
+    found = ids_of(pa.array([text for text, _ in drawn], pa.string()), STRING).where(kept)
+    assert found.values.to_pylist() == [text for text, each in drawn if each]
+    assert found.hashes.tolist() == ids_of(found.values, STRING).hashes.tolist()
+    assert sorted(found.order.tolist()) == list(range(len(found)))
+    assert (np.diff(found.hashes[found.order].astype(object)) >= 0).all()
+
+
 def test_a_slow_stream_keeps_its_ids_together(monkeypatch: pytest.MonkeyPatch) -> None:
     """Neither a step nor the memory grows with the number of batches that are remembered, small as they may be."""
     monkeypatch.setattr(remembered, "BLOCK_IDS", 50)
