@@ -165,6 +165,21 @@ def serving(server: RedisServer) -> None:
     another.close()
 
 
+SECOND = together(Write("2", None, b"12345678", (b"a",), (0,), None))
+
+
+def met_by_another(store: RedisStore) -> None:
+    """Somebody else finds out, in a thread of its own, that the connections are lost."""
+
+    def read() -> None:
+        with pytest.raises(StoreUnavailable):
+            store.read("user", ["1"], ["f.1"])
+
+    other = threading.Thread(target=read)
+    other.start()
+    other.join()
+
+
 @pytest.mark.parametrize("is_noticed", [True, False])
 def test_a_connection_that_is_new_to_a_writer_is_to_the_server_that_it_knows(
     server: RedisServer, is_noticed: bool
@@ -172,11 +187,6 @@ def test_a_connection_that_is_new_to_a_writer_is_to_the_server_that_it_knows(
     """Whether somebody else has met the loss meanwhile, or only holds the connection that was lost."""
     store = opened(server.url)
     write(store, "1")
-
-    def read() -> None:
-        with pytest.raises(StoreUnavailable):
-            store.read("user", ["1"], ["f.1"])
-
     with store._link.talk() as reader:
         if not is_noticed:
             reader.ask(0, "PING")
@@ -184,10 +194,8 @@ def test_a_connection_that_is_new_to_a_writer_is_to_the_server_that_it_knows(
             server.restart()
             serving(server)
             if is_noticed:
-                other = threading.Thread(target=read)
-                other.start()
-                other.join()
-            send("user", ["f.1"], together(Write("2", None, b"12345678", (b"a",), (0,), None)))()
+                met_by_another(store)
+            send("user", ["f.1"], SECOND)()
     assert version(store, "2") is None
     store.close()
 
@@ -198,18 +206,11 @@ def test_a_connection_that_is_new_to_a_writer_is_refused_after_a_loss_on_a_serve
     """It is the same server, and what somebody had under way there is in doubt all the same."""
     store = opened(server.url)
     write(store, "1")
-
-    def read() -> None:
-        with pytest.raises(StoreUnavailable):
-            store.read("user", ["1"], ["f.1"])
-
     with pytest.raises(StoreUnavailable, match="connection to Redis was lost"), store.sending() as send:
         with server.client() as client:
             client.client_kill_filter(_type="normal")
-        other = threading.Thread(target=read)
-        other.start()
-        other.join()
-        send("user", ["f.1"], together(Write("2", None, b"12345678", (b"a",), (0,), None)))()
+        met_by_another(store)
+        send("user", ["f.1"], SECOND)()
     assert version(store, "2") is None
     store.close()
 
@@ -218,11 +219,10 @@ def test_what_is_sent_after_a_loss_does_not_reach_the_server_that_came_back(serv
     """It goes the way of what was sent before it: on a new connection it would be the first that is written there."""
     store = opened(server.url)
     write(store, "1")
-    some = Write("2", None, b"12345678", (b"a",), (0,), None)
     with pytest.raises(StoreUnavailable), store.sending() as send:
-        first = send("user", ["f.1"], together(some))
+        first = send("user", ["f.1"], SECOND)
         server.restart()
-        second = send("item", ["f.1"], together(some))
+        second = send("item", ["f.1"], SECOND)
         first()
         second()
     assert store.read("item", ["2"], ["f.1"])[0].version is None

@@ -167,9 +167,11 @@ def test_a_topic_without_news_does_not_hold_files_up(
     run(repo.opened(tmp_path), once=True, stop=threading.Event())
     for number in range(40):
         repo.put(tmp_path, f"{number:02}", events(number, 10, first=10 * number))
-    monkeypatch.setattr(Worker, "poll", noted)
-    run(repo.opened(tmp_path), once=True, stop=threading.Event(), batch_rows=10)
+    monkeypatch.setattr(Worker, "poll", noted)  # it goes on to the real one
+    progress: dict[str, Progress] = {}
+    run(repo.opened(tmp_path), once=True, stop=threading.Event(), batch_rows=10, progress=progress)
     assert count(project, "events") == 400
+    assert progress["clicks"].steps["poll"].counts[:3].sum() >= 35, "polls that took less than 25 ms"
     assert waits_s.count(0.0) >= 39  # with each batch of the files but the first
 
 

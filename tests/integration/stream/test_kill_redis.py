@@ -98,7 +98,7 @@ def test_a_redis_that_is_emptied_in_between_gets_it_all_again(
                 client.flushall()
         return original(talk, *words)
 
-    for name in ("send", "ask"):
+    for name in ("send", "ask"):  # both go on to the real ones, and one of the calls to an empty server
         monkeypatch.setattr(Talk, name, partialmethod(after_a_flush, getattr(Talk, name)))
     project = opened(tmp_path / "emptied")
     for batch_rows in (200, 100_000):  # the second has nothing to do but to see what is lost

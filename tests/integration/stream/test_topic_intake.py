@@ -233,7 +233,9 @@ def test_a_topic_that_is_made_anew_while_it_is_read_is_refused(kafka: Kafka) -> 
 def test_a_partition_that_goes_and_comes_within_a_read_is_looked_at_before_it_is_named(
     kafka: Kafka, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(topic_intake, "CHECK_S", 600.0)
+    monkeypatch.setattr(
+        topic_intake, "CHECK_S", 600.0
+    )  # the look every few seconds would find it, too, only later
     topic, found = kafka.topic(1), list[object]()
     produce(kafka, topic, 0, numbered(0, 3))
     with reading(kafka, topic) as reader:

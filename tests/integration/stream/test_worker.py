@@ -142,8 +142,10 @@ def test_the_loop_is_told_once_when_the_last_of_many_turns_is_under_way(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     turns: list[str] = []
-    monkeypatch.setattr(merging, "TURN_BYTES", 1)
-    monkeypatch.setattr(merging, "reached", turns.append)
+    monkeypatch.setattr(merging, "TURN_BYTES", 1)  # a turn for each entity
+    monkeypatch.setattr(
+        merging, "reached", turns.append
+    )  # each turn has a fault point, which does nothing here
     fill(world, random.Random(5), 300)
     worker = world.worker()
     worker.take_up()

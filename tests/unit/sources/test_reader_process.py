@@ -225,7 +225,7 @@ def test_one_that_takes_long_to_start_is_told_and_waited_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """However long: another one in its place would take as long, and none would ever come to an answer."""
-    go_on = tmp_path / "go on"
+    go_on = tmp_path / "go on"  # the process waits for that file before it imports anything
     waiting = f"import os, time\nwhile not os.path.exists({str(go_on)!r}): time.sleep(0.01)"
     (tmp_path / "sitecustomize.py").write_text(waiting)
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
@@ -248,6 +248,7 @@ def test_one_that_stops_in_the_midst_of_an_answer_is_given_up(
     with process(REFUSED) as reader:
         is_refused(reader)
         reader._line.close()
+        # of this line only: what is started in place of the process may take longer
         monkeypatch.setattr("featureflow_cli.sources.reader_process.HANGS_S", 1.0)
         reader._line, theirs = ends()
         monkeypatch.undo()

@@ -250,12 +250,12 @@ class Clock:
         monkeypatch.setattr(topic_reader, "time", SimpleNamespace(monotonic=lambda: self.now_s))
 
 
-def reader_of(topic: Topic, count: int) -> TopicReader:
+def reader_of(topic: Topic, count: int, readers: Readers | None = None) -> TopicReader:
     """Of a topic with so many events in its partition 0."""
     topic.held = {0}
     for _ in range(count):
         topic.put(0, MESSAGES["event"])
-    return TopicReader(topic, None)  # type: ignore[arg-type]  # stands for it
+    return TopicReader(topic, readers)  # type: ignore[arg-type]  # stands for it
 
 
 def count(found: Mapping[int, Sequence[RawBatch]]) -> int:
@@ -372,13 +372,15 @@ def test_a_registry_that_takes_long_is_asked_for_some_schemas_a_question(
         now_s[0] += each_s
 
     schemas.away = slow
-    monkeypatch.setattr(topic_reader, "PIECE", count)
+    monkeypatch.setattr(topic_reader, "PIECE", count)  # one piece needs all of them
     for module in (topic_reader, registered_messages):
-        monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: now_s[0]))
-    topic.held, topic.most = {0}, count
+        monkeypatch.setattr(
+            module, "time", SimpleNamespace(monotonic=lambda: now_s[0])
+        )  # four seconds a schema
+    topic.most = count
     for number in range(count):
         topic.put(0, b"\0" + number.to_bytes(4, "big") + MESSAGES["event"])
-    reader, told = TopicReader(topic, through(schemas)), 0  # type: ignore[arg-type]  # stands for it
+    reader, told = reader_of(topic, 0, through(schemas)), 0
     while True:
         asked_s = now_s[0]
         try:

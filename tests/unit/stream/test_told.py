@@ -12,7 +12,7 @@ def test_what_was_taken_back_is_told_once(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """A full store has a batch decided, taken back and decided again, for as long as it is full."""
-    monkeypatch.setattr(verb, "LOGGED_EVERY_S", 0.0)
+    monkeypatch.setattr(verb, "LOGGED_EVERY_S", 0.0)  # each count is told as it comes
     shown = verb._Shown(threading.Event())
     for read in (10, 0, 10, 0, 10, 12):
         progress = Progress("events")
