@@ -75,12 +75,12 @@ class Admin:
             for name, (topic_id, partitions) in found.items()
         }
 
-    def topic_id(self, name: str) -> str:
-        """The id of the topic that has the name now; StoreUnavailable, with what to do, where none has."""
+    def identity(self, name: str) -> tuple[str, int]:
+        """Id and number of partitions of the topic that has the name now; StoreUnavailable where none has."""
         found = self._found([name])
         if name not in found:
             raise missing_topic(self._kafka, self._config)
-        return found[name][0]
+        return found[name]
 
     def require(self, name: str) -> Topic:
         """The topic; StoreUnavailable, with what to do, where it is not there."""

@@ -51,14 +51,13 @@ class GroupConsumer:
         self._config: Config = {**config, "enable.partition.eof": True}
         self._on_revoke: Callable[[Sequence[int]], None] = on_revoke
         self._at: dict[int, int] = {}  # of the partitions that are fetched: what comes next
+        self._partitions = 0  # of the topic, as the group's leader was told of
         self._trouble = Trouble()
         self._answer_s = ANSWER_S
         self._client: Any = opened(
             Consumer, kafka, self._config, error_cb=self._trouble, on_commit=lambda *_: None
         )
-        self._client.subscribe(
-            [kafka.topic], on_assign=self._assigned, on_revoke=self._revoked, on_lost=self._thrown_out
-        )
+        self._subscribe()
 
     def read(self, positions: Mapping[int, int], rows: int, wait_s: float) -> dict[int, list[RawBatch]]:
         """About `rows` messages of the partitions named, from those offsets on, after at most `wait_s` seconds.
@@ -83,14 +82,18 @@ class GroupConsumer:
     def watermarks(self, partition: int) -> tuple[int, int]:
         """The first offset that the broker has, and one past the last that there is."""
         try:
-            low, high = self._client.get_watermark_offsets(
-                TopicPartition(self._kafka.topic, partition), timeout=self._answer_s
-            )
+            try:
+                found = self._watermarks(partition)
+            except KafkaException as err:
+                if err.args[0].code() != KafkaError._UNKNOWN_PARTITION:
+                    raise
+                self._client.list_topics(self._kafka.topic, timeout=self._answer_s)  # it may be a new one
+                found = self._watermarks(partition)
         except KafkaException as err:
             self._answer_s = AGAIN_S
             raise explained(err, self._kafka, self._config) from None
         self._answer_s = ANSWER_S
-        return low, high
+        return found
 
     def high(self, partition: int) -> int | None:
         """One past the last offset that there was as the partition was last fetched; None if it was not."""
@@ -107,10 +110,36 @@ class GroupConsumer:
             with suppress(KafkaException):
                 self._client.commit(offsets=offsets, asynchronous=True)
 
+    def has_partitions(self, count: int) -> None:
+        """Have the group share out what the topic has grown by; it is said again where a broker knew fewer.
+
+        librdkafka looks for itself every few minutes, and joins the group anew in whatever state it is: amid a
+        revocation it then takes the rebalance for one that never ends, and stays away from all that follow (2.16,
+        `rd_kafka_cgrp_metadata_update_check`). So it is kept from looking; a subscription waits for the rebalance.
+        """
+        if count == self._partitions:
+            return
+        with suppress(KafkaException):
+            topic = self._client.list_topics(self._kafka.topic, timeout=self._answer_s)
+            if len(topic.topics[self._kafka.topic].partitions) == count:
+                self._subscribe()
+                self._partitions = count
+
     def close(self) -> None:
         """Leave the group, soon (`kafka.close`); nobody is told of partitions any more."""
         self._on_revoke = lambda _: None
         close(self._client)
+
+    def _subscribe(self) -> None:
+        """Where the topic has grown by what librdkafka knows, the group is joined anew."""
+        self._client.subscribe(
+            [self._kafka.topic], on_assign=self._assigned, on_revoke=self._revoked, on_lost=self._thrown_out
+        )
+
+    def _watermarks(self, partition: int) -> tuple[int, int]:
+        place = TopicPartition(self._kafka.topic, partition)
+        low, high = self._client.get_watermark_offsets(place, timeout=self._answer_s)
+        return low, high
 
     # ---- where it reads
 

@@ -14,7 +14,7 @@ from featureflow_cli.spec.variables import VARIABLE
 class Ours(NamedTuple):
     """A property's value where it is the same for all (None: it depends), and why it is not the user's to set."""
 
-    value: str | bool | None
+    value: str | bool | int | None
     why: str
 
 
@@ -30,6 +30,9 @@ OURS: Mapping[str, Ours] = {
         "cooperative-sticky", "a worker finishes its batch before a partition goes to another one"
     ),
     "isolation.level": Ours("read_committed", "what a transaction has taken back is no event"),
+    "topic.metadata.refresh.interval.ms": Ours(
+        -1, "a member whose client sees a topic grow amid a rebalance would be lost to its group"
+    ),
 }
 """Properties of librdkafka that the law rests on (design.md 4)."""
 

@@ -15,7 +15,7 @@ from featureflow_cli.spec.models import KafkaStream
 from featureflow_cli.stream.outside import NEWS_S, OffsetGone, asking
 
 CHECK_S = 5.0
-"""How often it is looked whether the topic is still the one that it was."""
+"""How often it is looked whether the topic is still the one that it was, and whether it has grown."""
 
 
 class TopicIntake:
@@ -124,18 +124,18 @@ class TopicIntake:
             self._known = held
         elif held and time.monotonic() - self._checked_s > CHECK_S:
             try:
-                self._check_topic()
+                self._reader.has_partitions(self._check_topic())
             except StoreUnavailable:
                 if not has_news:
                     raise
 
-    def _check_topic(self) -> None:
-        """FeatureflowError where the name is another topic's by now: its offsets mean other events."""
+    def _check_topic(self) -> int:
+        """How many partitions it has; FeatureflowError where it is another topic: its offsets mean other events."""
         self._checked_s = time.monotonic()
-        found = self._admin.topic_id(self._kafka.topic)
+        found, partitions = self._admin.identity(self._kafka.topic)
         noted = self._note_topic(found)
         if found == noted:
-            return
+            return partitions
         topic = self._kafka.topic
         what = (
             f"topic '{topic}' is not the one that source '{self._source}' was streamed from (its id is {found},"

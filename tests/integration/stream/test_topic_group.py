@@ -3,7 +3,7 @@
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 import pytest
 
@@ -11,7 +11,8 @@ from featureflow_cli.errors import StoreUnavailable
 from featureflow_cli.sources.kafka import CLOSE_S, group_id
 from featureflow_cli.sources.kafka_admin import Admin
 from featureflow_cli.spec.models import KafkaStream
-from tests.integration.stream.topic_reader import numbered, produce, reading, tried
+from featureflow_cli.stream import topic_intake
+from tests.integration.stream.topic_reader import Reader, numbered, produce, reading, tried
 from tests.services.kafka import Kafka, KafkaBroker, kafka_broker
 from tests.services.processes import wait_until
 
@@ -37,6 +38,40 @@ def test_a_group_shares_the_partitions_and_each_is_let_go_before_it_is_given(kaf
             second.until(lambda: second.seen == all_of_it, "its partitions are read")
         first.until(lambda: len(first.intake.partitions()) == 4, "all are the first one's again")
         first.drain()
+
+
+def test_what_a_topic_grows_by_is_read_by_whoever_reads_it(
+    kafka: Kafka, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(topic_intake, "CHECK_S", 0.2)  # or each look is 5 s away
+    topic = kafka.topic(1)
+    with reading(kafka, topic) as reader:
+        for count in (2, 4):
+            reader.until(lambda: reader.intake.partitions() != [], "it reads")
+            kafka.add_partitions(topic, count)
+            produce(kafka, topic, count - 1, numbered(0, 3))
+            reader.until(
+                lambda last=count - 1: reader.seen.get(last) == numbered(0, 3), "so does the new one"
+            )
+
+
+def test_a_topic_that_grows_while_a_member_is_to_let_go_loses_it_no_member(
+    kafka: Kafka, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """librdkafka's own look at the topic, if it had any, would make it deaf for all rebalances to come."""
+    monkeypatch.setattr(topic_intake, "CHECK_S", 0.2)  # or each look is 5 s away
+    topic, looks = kafka.topic(4), {"topic_metadata_refresh_interval_ms": 200}
+    with reading(kafka, topic, **looks) as first:
+        first.until(lambda: len(first.intake.partitions()) == 4, "it holds all")
+        with reading(kafka, topic, **looks) as second, ExitStack() as later:
+            second.until(lambda: second.intake.goal() == {}, "the first is to let some go, and does not hear")
+            kafka.add_partitions(topic, 6)
+            for _ in range(20):  # a second, in which nobody is to notice by itself
+                second.step()
+            assert (first.intake.partitions(), second.intake.partitions()) == ([0, 1, 2, 3], [])
+            second.until(lambda: shared(first, second) == [3, 3], "they share what there is now")
+            third = later.enter_context(reading(kafka, topic, **looks))
+            third.until(lambda: shared(first, second, third) == [2, 2, 2], "a third has its share")
 
 
 def test_whoever_holds_no_partition_has_the_goal_of_all_and_is_heard_to_leave(kafka: Kafka) -> None:
@@ -169,6 +204,13 @@ def test_whoever_leaves_has_its_last_report_taken_first() -> None:
         thawing.join()
         stream = KafkaStream(topic=topic, bootstrap_servers=broker.bootstrap)
         assert Admin(stream, {}).committed(group_id("tests", None, f"g-{topic}"), topic, 1) == {0: 3}
+
+
+def shared(*readers: Reader) -> list[int]:
+    """How many partitions each of them has, after a step of its own."""
+    for reader in readers:
+        reader.step()
+    return [len(reader.intake.partitions()) for reader in readers]
 
 
 def members(kafka: Kafka, topic: str) -> int:

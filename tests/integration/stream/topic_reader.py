@@ -57,7 +57,7 @@ class Reader:
         stream = KafkaStream(
             topic=topic,
             bootstrap_servers=kafka.bootstrap,
-            config={"heartbeat.interval.ms": 200, "topic.metadata.refresh.interval.ms": 500, **named},
+            config={"heartbeat.interval.ms": 200, **named},
         )
         self.intake = TopicIntake(("tests", None, group), stream, {}, ids)
         self.positions: dict[int, int] = {}
