@@ -51,6 +51,10 @@ def library_version() -> str:
     return str(libversion()[0])
 
 
+class MissingTopic(StoreUnavailable):
+    """Nothing has the topic's name; what will have it may be another topic."""
+
+
 class Trouble:
     """A client's `error_cb`: what its connections complained of since a broker last answered."""
 
@@ -141,13 +145,13 @@ def explained(error: KafkaError | KafkaException, kafka: KafkaStream, config: Co
     return StoreUnavailable(f"{where} does not answer: {text}", hint=hint)
 
 
-def missing_topic(kafka: KafkaStream, config: Config) -> StoreUnavailable:
+def missing_topic(kafka: KafkaStream, config: Config) -> MissingTopic:
     """The topic is not there (any more)."""
     what = f"there is no topic '{kafka.topic}' on Kafka at {config['bootstrap.servers']}"
     if kafka.create is not None:
-        return StoreUnavailable(what, hint="run: featureflow apply (it creates the topic)")
+        return MissingTopic(what, hint="run: featureflow apply (it creates the topic)")
     hint = "create it there, or have `featureflow apply` create it: kafka: {…, create: {partitions: 8}}"
-    return StoreUnavailable(what, hint=hint)
+    return MissingTopic(what, hint=hint)
 
 
 def without_secrets(text: str, kafka: KafkaStream, config: Config) -> str:

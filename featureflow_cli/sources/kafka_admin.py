@@ -76,7 +76,7 @@ class Admin:
         }
 
     def identity(self, name: str) -> tuple[str, int]:
-        """Id and number of partitions of the topic that has the name now; StoreUnavailable where none has."""
+        """Id and number of partitions of the topic that has the name now; MissingTopic where none has."""
         found = self._found([name])
         if name not in found:
             raise missing_topic(self._kafka, self._config)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from featureflow_cli.compute.views import Source
 from featureflow_cli.errors import FeatureflowError, StoreUnavailable
 from featureflow_cli.sources.batches import RawBatch
-from featureflow_cli.sources.kafka import group_id
+from featureflow_cli.sources.kafka import MissingTopic, group_id
 from featureflow_cli.sources.kafka_admin import Admin
 from featureflow_cli.sources.kafka_consumer import Gone
 from featureflow_cli.sources.reader_process import ReaderProcess
@@ -125,6 +125,9 @@ class TopicIntake:
         elif held and time.monotonic() - self._checked_s > CHECK_S:
             try:
                 self._reader.has_partitions(self._check_topic())
+            except MissingTopic:  # its offsets are nothing any more, and the next look is at the next read
+                self._on_revoke(self.partitions())
+                raise
             except StoreUnavailable:
                 if not has_news:
                     raise

@@ -230,19 +230,19 @@ def test_a_topic_that_is_made_anew_while_it_is_read_is_refused(kafka: Kafka) -> 
         assert reader.seen == {0: numbered(0, 3)}
 
 
-def test_a_partition_that_goes_and_comes_within_a_read_is_looked_at_before_it_is_named(
+def test_a_topic_that_was_seen_to_be_gone_is_looked_at_before_anything_is_read_of_its_name(
     kafka: Kafka, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(
-        topic_intake, "CHECK_S", 600.0
-    )  # the look every few seconds would find it, too, only later
+    monkeypatch.setattr(topic_intake, "CHECK_S", 0.0)  # it is seen at once
     topic, found = kafka.topic(1), list[object]()
     produce(kafka, topic, 0, numbered(0, 3))
     with reading(kafka, topic) as reader:
         reader.drain()
-        line = reader.intake._reader._line
         kafka.delete(topic)
-        wait_until(lambda: line.poll(0), "its partition is to go")
+        with pytest.raises(StoreUnavailable, match="there is no topic"):
+            reader.step()
+        # the look every few seconds would find it, too, only later
+        monkeypatch.setattr(topic_intake, "CHECK_S", 600.0)
         kafka.topic(1, name=topic)
         produce(kafka, topic, 0, numbered(100, 110))
 
