@@ -8,17 +8,14 @@ keeps (design.md 4 [sinks]).
 import gc
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from itertools import chain, pairwise
-from operator import itemgetter
 from typing import Any
 
-import numpy as np
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from featureflow_cli.errors import FeatureflowError
-from featureflow_cli.sources.arrays import Ints
 from featureflow_cli.sources.batches import RawBatch
 from featureflow_cli.sources.kafka import Config, Trouble, close, explained, opened
+from featureflow_cli.sources.kafka_messages import by_partition, nothing, recorded_ms
 from featureflow_cli.spec.models import KafkaStream
 
 ANSWER_S, AGAIN_S = 5.0, 1.0
@@ -185,13 +182,13 @@ class GroupConsumer:
     # ---- what it gets
 
     def _received(self, messages: list[Message]) -> dict[int, list[RawBatch]]:
-        errors, recorded_ms = [], _recorded_ms(messages)
-        if (recorded_ms < 0).any():  # an error has no time
+        errors, at_ms = [], recorded_ms(messages)
+        if (at_ms < 0).any():  # an error has no time
             errors = [message for message in messages if message.error() is not None]
             messages = [message for message in messages if message.error() is None]
-            recorded_ms = _recorded_ms(messages)
+            at_ms = recorded_ms(messages)
         found = {}
-        for partition, batch in _by_partition(messages, recorded_ms).items():
+        for partition, batch in by_partition(messages, at_ms).items():
             at = self._at.get(partition)
             if at is None:  # it went to another member meanwhile
                 continue
@@ -219,7 +216,7 @@ class GroupConsumer:
                 at is not None and message.offset() > at
             ):  # nothing but markers and aborted messages up to there
                 self._at[partition] = message.offset()
-                found.setdefault(partition, []).append(_nothing(message.offset()))
+                found.setdefault(partition, []).append(nothing(message.offset()))
         elif code == KafkaError._AUTO_OFFSET_RESET:
             if partition in self._at:
                 raise Gone(partition)
@@ -254,48 +251,3 @@ def _uncollected() -> Iterator[None]:
         yield
     finally:
         gc.enable()
-
-
-def _recorded_ms(messages: list[Message]) -> Ints:
-    return np.fromiter(map(itemgetter(1), map(Message.timestamp, messages)), np.int64, len(messages))
-
-
-def _by_partition(messages: list[Message], recorded_ms: Ints) -> dict[int, RawBatch]:
-    """Messages without errors, in order within each partition. Three calls a message at most (0.2 us)."""
-    if not messages:
-        return {}
-    count = len(messages)
-    partitions = np.fromiter(map(Message.partition, messages), np.int32, count)
-    content: list[bytes | None] = list(map(Message.value, messages))
-    if None in content:  # a tombstone is no event: an empty message, which nobody can decode
-        content = [value or b"" for value in content]
-    cuts = np.flatnonzero(np.diff(partitions)) + 1
-    runs: dict[int, list[tuple[int, int]]] = {}
-    for start, stop in pairwise([0, *cuts.tolist(), count]):
-        runs.setdefault(int(partitions[start]), []).append((start, stop))
-    return {partition: _batch(messages, content, recorded_ms, mine) for partition, mine in runs.items()}
-
-
-def _batch(
-    messages: list[Message], content: list[Any], recorded_ms: Ints, runs: list[tuple[int, int]]
-) -> RawBatch:
-    offsets = np.concatenate([_offsets(messages, start, stop) for start, stop in runs])
-    return RawBatch(
-        content=list(chain.from_iterable(content[start:stop] for start, stop in runs)),
-        offsets=offsets,
-        end=int(offsets[-1]) + 1,
-        recorded_at_us=np.concatenate([recorded_ms[start:stop] for start, stop in runs]) * 1000,
-    )
-
-
-def _offsets(messages: list[Message], start: int, stop: int) -> Ints:
-    """The offsets of a run of one partition; they rise, so two tell all of them where none is missing."""
-    first, last = messages[start].offset(), messages[stop - 1].offset()
-    if last - first == stop - 1 - start:
-        return np.arange(first, last + 1, dtype=np.int64)
-    return np.fromiter((message.offset() for message in messages[start:stop]), np.int64, stop - start)
-
-
-def _nothing(end: int) -> RawBatch:
-    """No message up to `end`."""
-    return RawBatch([], np.empty(0, np.int64), end, np.empty(0, np.int64))
