@@ -137,7 +137,15 @@ def connect(access: Access, endpoint: Endpoint, db: int = 0) -> Connection:
 def ask(connection: Connection, *words: str | bytes | int) -> Reply:
     """The answer to one command; raises one of ERRORS."""
     connection.send_command(*words)
-    return connection.read_response()
+    try:
+        return connection.read_response()
+    except errors.ResponseError as err:
+        raise as_refusal(err) from None
+
+
+def as_refusal(err: errors.ResponseError) -> errors.ResponseError:
+    """Refused where the server has the command under another name or not at all: that is as good as forbidden."""
+    return Refused(str(err)) if str(err).startswith("unknown command") else err
 
 
 def require_master(connection: Connection) -> None:

@@ -42,8 +42,8 @@ def check(connection: Connection, where: str) -> None:
     try:
         server, memory = (fields_of(ask(connection, "INFO", part)) for part in ("server", "memory"))
     except NoPermissionError as err:
-        what = "whether this Redis may evict states is not to be seen: the account may not INFO"
-        raise unavailable(what, where, "ACL SETUSER … +info") from err
+        what = f"whether this Redis may evict states is not to be seen: it refuses INFO ({err})"
+        raise unavailable(what, where, "ACL SETUSER … +info; or no `rename-command INFO`") from err
     version = server.get("redis_version", "0")
     if tuple(int(part) for part in re.findall(r"\d+", version)[:2]) < _LEAST_VERSION:
         what = f"this Redis is version {version}"

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from enum import Enum, auto
 
 from redis.connection import Connection
+from redis.exceptions import ResponseError
 
 from featureflow_cli.errors import StoreUnavailable
 from featureflow_cli.online import redis_functions as functions
@@ -27,6 +28,7 @@ from featureflow_cli.online.redis_connections import (
     Lost,
     Refused,
     Reply,
+    as_refusal,
     connect,
     explained,
     is_closed,
@@ -114,9 +116,10 @@ class Talk:
         for _ in range(answers):
             try:
                 reply = read()
-            except Refused:
-                self._owed -= 1  # that is an answer, too
-                raise
+            except ResponseError as err:
+                refusal = as_refusal(err)
+                self._owed -= isinstance(refusal, Refused)  # that is an answer, too
+                raise refusal from None
             self._owed -= 1
             yield reply
 

@@ -155,6 +155,36 @@ def test_an_acl_user_needs_no_more_than_the_docs_say(server: RedisServer) -> Non
     reader.close()
 
 
+@pytest.mark.parametrize("how", ["forbidden", "renamed"])
+def test_who_only_reads_goes_on_where_info_is_not_to_be_had_and_a_writer_does_not(how: str) -> None:
+    gone = {f"rename-command {name}": "" for name in ("INFO", "CONFIG")}
+    with redis_server(config=gone if how == "renamed" else None) as server, server.client() as client:
+        if how == "forbidden":
+            client.execute_command("ACL SETUSER", "default", "-info", "-config")
+        client.hset("ff:shop:user:1", mapping={"v": b"12345678"})
+        store = opened(server.url)
+        assert version(store, "1") == b"12345678"
+        assert store.marker(0, "f.1") is None
+        assert store.population("f.1", "rank", 60) is None
+        assert store.bytes_held() > 0
+        store.ping()
+        connections = store._link._generation
+        for refused in (lambda: store.mark(0, "f.1", {0: 1}), lambda: write(store, "2"), store.remarks):
+            with pytest.raises(StoreUnavailable, match="not to be seen: it refuses INFO"):
+                refused()
+        assert store._link._generation is connections
+        store.close()
+
+
+def test_a_server_that_shows_no_settings_gets_no_remarks(server: RedisServer) -> None:
+    file = server.folder / "redis.conf"
+    file.write_text(file.read_text() + 'rename-command CONFIG ""\n')
+    server.restart()
+    store = opened(server.url)
+    assert store.remarks() == []
+    store.close()
+
+
 def test_tls_needs_an_authority_that_is_trusted(tmp_path: Path) -> None:
     with redis_server(user="shop", password="open-sesame", tls=True) as server:
         url = server.url.split("?")[0]
