@@ -29,6 +29,9 @@ from featureflow_cli.times import MINUTE_US, SECOND_US
 T = TypeVar("T")
 
 POLL_S = 1.0
+OTHERS_S = 0.5
+"""How long, with `once`, whoever has applied all of its own waits before it asks again how far others are: markers, and
+the log."""
 LEARN_US = 2 * SECOND_US
 LOOK_US = 5 * SECOND_US
 TEND_US = MINUTE_US
@@ -247,9 +250,11 @@ class _Loop:
 
     def _patience_s(self, worker: Worker) -> float:
         """How long to wait for its source: who has none holds up nobody who has news, several together no longer."""
-        if any(each.has_news for each in self._asked):
+        asked = self._asked
+        if any(each.has_news for each in asked):
             return NEWS_S if worker.has_news else 0.0
-        return NEWS_S / max(sum(each.waits for each in self._asked), 1)
+        together_s = OTHERS_S if any(each.awaits_others for each in asked) else NEWS_S
+        return together_s / max(sum(each.waits for each in asked), 1)
 
     def _land(self) -> None:
         """Wait for the batch that is being written; raises what stopped it."""

@@ -39,8 +39,9 @@ class Worker:
     """The stream of one source into the states of `members` and, where it has one, into its log.
 
     `has_news`: whether the last `poll` found any; None where it did not come to that. `is_behind`: whether it found
-    so many that more are likely to be there. With `once` it reads not much
-    further than the intake's goal: who asks for an end gets there, however fast more comes.
+    so many that more are likely to be there. `awaits_others`: whether all of its own is applied, and the rest was to
+    be by others, when it was last asked (`is_drained`). With `once` it reads not much further than the intake's goal:
+    who asks for an end gets there, however fast more comes.
     """
 
     def __init__(self, source: Source, members: Sequence[Kept], outside: Outside, progress: Progress) -> None:
@@ -50,6 +51,7 @@ class Worker:
         self.once = self.skip_lost = False
         self.has_news: bool | None = None
         self.is_behind = True
+        self.awaits_others = False
         self.parts: dict[int, Part] = {}
         self.commits = Commits(outside, progress)
         self._outside = outside
@@ -218,6 +220,7 @@ class Worker:
 
         Who holds which partition is no matter: that may change at any moment, and what was applied does not.
         """
+        self.awaits_others = False
         if self.has_news is not False or self._lost or any(part.is_behind for part in self.parts.values()):
             return False
         if self.has_come_or_gone:  # with a partition come its report and the letters that are to be replayed
@@ -228,6 +231,7 @@ class Worker:
         left = [partition for partition, end in goal.items() if mine.get(partition, 0) < end]
         if not left or mine.keys() & left:
             return not left
+        self.awaits_others = True
         applied = applied_by_others(left, self.members, self._outside)
         return all(applied.get(partition, 0) >= goal[partition] for partition in left)
 

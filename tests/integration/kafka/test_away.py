@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,9 +18,10 @@ from featureflow_cli.errors import StoreUnavailable
 from featureflow_cli.evaluate.project import Project
 from featureflow_cli.sources.kafka import group_id
 from featureflow_cli.spec.check_kafka import OURS
+from featureflow_cli.stream import parts
 from featureflow_cli.stream.deciding import Batch
 from featureflow_cli.stream.progress import Progress
-from featureflow_cli.stream.run import run
+from featureflow_cli.stream.run import OTHERS_S, run
 from featureflow_cli.stream.worker import Worker
 from tests.integration.kafka.test_project import FILES, put
 from tests.integration.stream import repo
@@ -30,7 +32,7 @@ from tests.services.kafka import Kafka, kafka_broker
 from tests.services.processes import wait_until
 from tests.services.redis import redis_server
 
-LONG_S, ROUNDS = 60, 80
+LONG_S, ROUNDS = 60, 8
 
 
 def both(folder: Path, kafka: Kafka, topic: str) -> Project:
@@ -115,9 +117,16 @@ def test_a_single_run_ends_when_the_broker_stays_away_with_all_files_in_the_log(
 
 
 def test_a_single_run_waits_for_what_another_member_holds_and_takes_it_over(
-    tmp_path: Path, kafka: Kafka
+    tmp_path: Path, kafka: Kafka, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It holds no partition, and is not done for that: the other one applies nothing, and leaves."""
+    """It holds no partition, and is not done for that: the other one applies nothing, and leaves. It asks calmly."""
+    asked_s, ask = list[float](), parts.applied_by_others
+
+    def noted(*args: Any) -> dict[int, int]:
+        asked_s.append(time.monotonic())
+        return ask(*args)
+
+    monkeypatch.setattr("featureflow_cli.stream.worker.applied_by_others", noted)  # goes on to it
     topic = kafka.topic(1)
     project = both(tmp_path, kafka, topic)
     put(kafka, topic, 0, range(20))
@@ -150,6 +159,7 @@ def test_a_single_run_waits_for_what_another_member_holds_and_takes_it_over(
     finally:
         other.close()
     assert (rounds, count(project, "clicks")) == (ROUNDS, 20)
+    assert ROUNDS // 2 <= len(asked_s) <= (asked_s[-1] - asked_s[0]) / OTHERS_S + 2
     assert_online_is_the_log(project)
 
 
