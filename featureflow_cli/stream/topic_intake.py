@@ -80,10 +80,8 @@ class TopicIntake:
         if not self._reader.joined:
             return None
         if self._goal is None:
-            self._check_topic()  # who holds nothing has not looked yet
-            topic = self._admin.require(self._kafka.topic)
-            offsets = self._admin.offsets(topic.name, topic.partitions)
-            self._goal = {partition: end for partition, (_, end) in offsets.items() if end}
+            partitions = self._check_topic()  # who holds nothing has not looked yet
+            self._goal = self._ends(partitions)
         return self._goal
 
     def behind(self, positions: Mapping[int, int]) -> Mapping[int, int]:
@@ -117,14 +115,20 @@ class TopicIntake:
             self._known -= set(going)
 
     def _look_at_topic(self, has_news: bool) -> None:
-        """Before partitions are named as held, and every CHECK_S; what answers otherwise may be late with that."""
+        """Before partitions are named as held, and every CHECK_S; what answers otherwise may be late with that.
+
+        Who holds none has nothing to look for but a goal.
+        """
         held = frozenset(self._reader.held)
         if held != self._known:
             self._check_topic()
             self._known = held
-        elif held and time.monotonic() - self._checked_s > CHECK_S:
+        elif (held or self._goal) and time.monotonic() - self._checked_s > CHECK_S:
             try:
-                self._reader.has_partitions(self._check_topic())
+                partitions = self._check_topic()
+                self._check_goal(partitions)
+                if held:
+                    self._reader.has_partitions(partitions)
             except MissingTopic:  # its offsets are nothing any more, and the next look is at the next read
                 self._on_revoke(self.partitions())
                 raise
@@ -148,6 +152,25 @@ class TopicIntake:
             "give the source another name and apply, so that it starts afresh; or point it to the old topic"
         )
         raise FeatureflowError(what, hint=hint)
+
+    def _ends(self, partitions: int) -> dict[int, int]:
+        """Of the partitions that have had events."""
+        offsets = self._admin.offsets(self._kafka.topic, partitions)
+        return {partition: end for partition, (_, end) in offsets.items() if end}
+
+    def _check_goal(self, partitions: int) -> None:
+        """FeatureflowError where the broker has less than the goal was: nobody would ever get there."""
+        if not self._goal:
+            return
+        ends = self._ends(partitions)
+        for partition, goal in self._goal.items():
+            end = ends.get(partition, 0)
+            if end < goal:
+                what = (
+                    f"partition {partition} of topic '{self._kafka.topic}' ends at offset {end}, but ended at offset"
+                    f" {goal} as this run began: the broker has lost some events of source '{self._source}'"
+                )
+                raise FeatureflowError(what, hint="have them sent again; another run takes what is there now")
 
     def _check_end(self, partition: int, position: int) -> None:
         """FeatureflowError where the broker's partition ends before what was read of it."""

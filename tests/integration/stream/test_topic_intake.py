@@ -1,8 +1,10 @@
 """The intake of a Kafka topic, against a real broker: what it reads, and what it refuses."""
 
+import os
 import random
 from collections.abc import Mapping
 from contextlib import suppress
+from struct import unpack_from
 
 import pytest
 from confluent_kafka import Producer, TopicPartition
@@ -11,8 +13,17 @@ from featureflow_cli.errors import FeatureflowError, StoreUnavailable
 from featureflow_cli.sources.batches import RawBatch
 from featureflow_cli.stream import topic_intake
 from featureflow_cli.stream.outside import OffsetGone
-from tests.integration.stream.topic_reader import SOURCE, Ids, messages, numbered, produce, reading, tried
-from tests.services.kafka import Kafka
+from tests.integration.stream.topic_reader import (
+    SOURCE,
+    Ids,
+    Reader,
+    messages,
+    numbered,
+    produce,
+    reading,
+    tried,
+)
+from tests.services.kafka import Kafka, KafkaBroker, kafka_broker
 from tests.services.processes import wait_until
 
 
@@ -254,3 +265,36 @@ def test_a_topic_that_was_seen_to_be_gone_is_looked_at_before_anything_is_read_o
             wait_until(read, "it is refused")
     assert reader.revoked == [0]
     assert not any(found)
+
+
+@pytest.mark.service("kafka")
+def test_a_goal_that_the_broker_has_lost_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither by the member that holds the partition, nor by one that holds none."""
+    monkeypatch.setattr(topic_intake, "CHECK_S", 0.5)
+    with kafka_broker() as broker:
+        topic = broker.topic(1)
+        produce(broker, topic, 0, numbered(0, 4))
+        produce(broker, topic, 0, numbered(4, 9))
+        with reading(broker, topic) as one, reading(broker, topic) as two:
+
+            def knows(reader: Reader) -> bool:
+                return not reader.intake.read(SOURCE, {}, 1) and reader.intake.goal() == {0: 9}
+
+            wait_until(lambda: knows(one) & knows(two), "both know their goal")
+            assert sorted([*one.intake.partitions(), *two.intake.partitions()]) == [0]
+            broker.kill()
+            cut_back(broker, topic)
+            broker.start()
+            for reader in (one, two):
+                with pytest.raises(FeatureflowError, match=r"ends at offset 4, but .* offset 9"):
+                    wait_until(lambda reader=reader: tried(reader) and False, "it is told")
+
+
+def cut_back(broker: KafkaBroker, topic: str) -> None:
+    """Take the last batch of messages from its partition, as if they had never come to the disk."""
+    (segment,) = (broker.storage / f"{topic}-0").glob("*.log")
+    content, starts = segment.read_bytes(), [0]
+    while starts[-1] < len(content):
+        (size,) = unpack_from(">i", content, starts[-1] + 8)
+        starts.append(starts[-1] + 12 + size)
+    os.truncate(segment, starts[-2])
