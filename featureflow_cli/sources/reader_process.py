@@ -10,6 +10,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 import traceback
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -44,6 +45,8 @@ each, in no cycle; by default all that is alive would be looked through several 
 HANGS_S = 30.0
 """Whoever has not answered for so long does not: all that the process does has a shorter limit, once it has started.
 How long that takes is up to the machine: another one in its place would take as long."""
+STARTS_S = 300.0
+"""But not so long: whoever has not started by then waits for something that does not come."""
 _GONE_S = 1.0
 """How long a process may take to be gone that has closed its end."""
 
@@ -105,7 +108,7 @@ class ReaderProcess:
 
     def _start(self) -> None:
         """Modules are found where this process finds them. StoreUnavailable where none can be started now."""
-        self._source, self._has_started = None, False
+        self._source, self._has_started, self._begun_s = None, False, time.monotonic()
         program = f"import sys; sys.path[:] = {sys.path!r}; from {__name__} import main; main()"
         try:
             line, theirs = ends()
@@ -166,8 +169,10 @@ class ReaderProcess:
             raise self._anew(err) from None
 
     def _await_start(self) -> None:
-        """StoreUnavailable where it takes long: nothing was asked yet, and it is left to go on."""
+        """StoreUnavailable where it takes long: nothing was asked yet, and it is left to go on until STARTS_S."""
         if not self._heard(partial(self._line.poll, HANGS_S)):
+            if time.monotonic() - self._begun_s > STARTS_S:
+                raise self._anew(TimeoutError())
             topic = self._settings[0].topic
             what = f"the process that reads topic '{topic}' takes longer than {HANGS_S:g} s to start"
             raise StoreUnavailable(what, hint="it is waited for; has the machine too much to do?")
@@ -188,11 +193,11 @@ class ReaderProcess:
 
     def _anew(self, err: Exception) -> StoreUnavailable:
         """Start another: a new member of the group, for all that this one held goes to others some time."""
-        code = self._end(_GONE_S)
+        code, limit_s = self._end(_GONE_S), HANGS_S if self._has_started else STARTS_S
         self._going, self.joined = sorted(self.held), False
         self._start()
         if isinstance(err, TimeoutError | BlockingIOError):  # nothing came, or not the rest
-            how = f"did not answer for {HANGS_S:g} s"
+            how = f"did not answer for {limit_s:g} s"
         elif isinstance(err, GONE):
             how = f"ended with code {code}"
         else:  # this end has no memory, or no descriptor, for what is handed over

@@ -224,11 +224,8 @@ def test_what_it_prints_is_not_among_what_its_owner_prints(
 def test_one_that_takes_long_to_start_is_told_and_waited_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """However long: another one in its place would take as long, and none would ever come to an answer."""
-    go_on = tmp_path / "go on"  # the process waits for that file before it imports anything
-    waiting = f"import os, time\nwhile not os.path.exists({str(go_on)!r}): time.sleep(0.01)"
-    (tmp_path / "sitecustomize.py").write_text(waiting)
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    """Another one in its place would take as long, and none would ever come to an answer."""
+    go_on = waiting_for_a_file(tmp_path, monkeypatch)
     with process(REFUSED) as reader:
         first = reader._process
         with monkeypatch.context() as short:
@@ -239,6 +236,31 @@ def test_one_that_takes_long_to_start_is_told_and_waited_for(
         go_on.touch()
         is_refused(reader)
         assert reader._process is first
+
+
+def test_one_that_never_starts_is_given_up_for_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waiting_for_a_file(tmp_path, monkeypatch)
+    with process(REFUSED) as reader:
+        first = reader._process
+        monkeypatch.undo()  # the next one waits for nothing
+        with monkeypatch.context() as short:
+            short.setattr("featureflow_cli.sources.reader_process.HANGS_S", 0.1)
+            short.setattr("featureflow_cli.sources.reader_process.STARTS_S", 0.1)
+            with pytest.raises(StoreUnavailable, match=r"did not answer for 0\.1 s"):
+                reader.read(SOURCE, {}, 1, 0.0)
+        assert first.returncode == -signal.SIGKILL
+        is_refused(reader)
+
+
+def waiting_for_a_file(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The file that what is started from now on waits for, before it imports anything."""
+    go_on = folder / "go on"
+    waiting = f"import os, time\nwhile not os.path.exists({str(go_on)!r}): time.sleep(0.01)"
+    (folder / "sitecustomize.py").write_text(waiting)
+    monkeypatch.setenv("PYTHONPATH", str(folder))
+    return go_on
 
 
 @pytest.mark.parametrize("is_told", [False, True], ids=["in what it tells", "before it hands over"])
