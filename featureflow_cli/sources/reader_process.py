@@ -29,7 +29,7 @@ from featureflow_cli.sources.batches import RawBatch
 from featureflow_cli.sources.kafka import CLOSE_S, consumer_config
 from featureflow_cli.sources.kafka_consumer import Gone, GroupConsumer
 from featureflow_cli.sources.registered_messages import readers
-from featureflow_cli.sources.shared_rows import divided, filled, hand_over, put_together, taken_over
+from featureflow_cli.sources.shared_rows import divided, filled, hand_over, put_together, scarce, taken_over
 from featureflow_cli.sources.topic_reader import TopicReader
 from featureflow_cli.spec.models import KafkaStream
 
@@ -127,7 +127,7 @@ class ReaderProcess:
                 )
         except OSError as err:
             what = f"no process can be started that reads topic '{self._settings[0].topic}': {err}"
-            raise StoreUnavailable(what, hint="it is tried again; is there memory left?") from None
+            raise StoreUnavailable(what, hint=f"it is tried again; {scarce(err)}") from None
         self._line = line
         with suppress(*ENDED):
             self._line.send(self._settings)

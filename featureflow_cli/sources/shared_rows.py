@@ -67,8 +67,15 @@ def filled(tables: Sequence[Any]) -> IO[bytes]:
         memory.flush()
     except OSError as err:
         what = f"rows that were read from a topic cannot be handed over: {err}"
-        raise StoreUnavailable(what, hint="is there memory left?") from None
+        raise StoreUnavailable(what, hint=scarce(err)) from None
     return memory
+
+
+def scarce(err: OSError) -> str:
+    """A hint at what the machine has too little of."""
+    if err.errno in {errno.EMFILE, errno.ENFILE}:
+        return "are too many files open, or is their limit too low (`ulimit -n`)?"
+    return "is there memory left?"
 
 
 def hand_over(memory: IO[bytes], line: Connection) -> None:

@@ -1,5 +1,6 @@
 """The line between who streams a topic and the process that reads it; and the process, where it needs no broker."""
 
+import errno
 import inspect
 import os
 import resource
@@ -330,3 +331,30 @@ def test_without_a_descriptor_for_what_is_handed_over_the_store_is_away(left: in
             reader.read(SOURCE, {}, 1, 0.0)
         theirs.close()
         is_refused(reader)
+
+
+def start() -> None:
+    with process(REFUSED):
+        pass
+
+
+def fill() -> None:
+    filled([]).close()
+
+
+@pytest.mark.parametrize("takes", [start, fill])
+def test_the_hint_is_at_what_there_is_too_little_of(
+    takes: Callable[[], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with descriptors_left(0), pytest.raises(StoreUnavailable, match="Too many open files") as caught:
+        takes()
+    assert "ulimit -n" in caught.value.hint
+
+    def refuse(*_: Any, **__: Any) -> None:
+        raise OSError(errno.ENOMEM, os.strerror(errno.ENOMEM))
+
+    monkeypatch.setattr("subprocess.Popen", refuse)
+    monkeypatch.setattr(os, "memfd_create", refuse)
+    with pytest.raises(StoreUnavailable, match="Cannot allocate memory") as caught:
+        takes()
+    assert "memory" in caught.value.hint
