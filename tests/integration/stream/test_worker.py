@@ -9,6 +9,7 @@ import pytest
 
 from featureflow_cli.errors import StoreUnavailable
 from featureflow_cli.stream import merging
+from featureflow_cli.stream.resident import Resident
 from featureflow_cli.stream.worker import Worker
 from featureflow_cli.stream.writing import ended
 from featureflow_cli.times import MINUTE_US
@@ -136,6 +137,27 @@ def test_large_states_are_merged_a_few_at_a_time(world: World, monkeypatch: pyte
     drain(worker)
     assert len(turns) == worker.progress.writes > 10
     check(world, worker.members)
+
+
+def test_entities_share_what_is_merged_at_a_time_and_the_last_has_it_all(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked, count_in = list[tuple[str, int]](), Resident.count_in
+
+    def noted(some: Resident, size_bytes: int) -> int:
+        asked.append((some.entity, size_bytes))
+        return count_in(some, size_bytes)
+
+    monkeypatch.setattr(merging, "TURN_BYTES", 200)  # a turn for each of six users and three items
+    monkeypatch.setattr(Resident, "count_in", noted)  # it goes on to the real one
+    fill(world, random.Random(5), 300)
+    worker = world.worker()
+    worker.take_up()
+    batch = worker.poll()
+    assert batch is not None
+    worker.write_online(batch)
+    assert sorted(asked) == sorted([*[("user", 100), ("item", 100)] * 3, *[("user", 200)] * 3])
+    assert asked[-3:] == [("user", 200)] * 3
 
 
 def test_the_loop_is_told_once_when_the_last_of_many_turns_is_under_way(
