@@ -6,13 +6,14 @@ The producer is idempotent: what librdkafka repeats arrives once, in order. Noth
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from featureflow_cli.errors import StoreUnavailable
-from featureflow_cli.sources.kafka import Config, client_config, explained, opened
+from featureflow_cli.sources.kafka import Config, MissingTopic, client_config, explained, opened
 from featureflow_cli.spec.models import KafkaStream
 from featureflow_cli.times import format_timestamp
 
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 
 SENDING_MS, TELLING_MS = 5 * 60_000, 30_000
 """How long Kafka has to take an event that is generated, and a letter, however often it is sent."""
+LOOK_S = 4.0
+"""How long a broker has to say whether there is a topic for letters."""
 STOPPED_S = 10.0
 """How long Kafka has to take what was sent once somebody said stop."""
 QUEUED_MESSAGES = 400_000
@@ -136,6 +139,7 @@ class LetterTopic:
             return 0
         if self._producer is None:
             self._producer = opened(Producer, self._kafka, self._config)
+        self._look_for_topic(self._producer)
         at = letters.schema.get_field_index("recorded_at")
         rows = letters.set_column(at, "recorded_at", letters.column(at).cast("int64")).to_pylist()
         for number, row in enumerate(rows):
@@ -150,6 +154,14 @@ class LetterTopic:
         for error in self._flushed(self._producer).values():
             raise explained(error, self._kafka, self._config)
         return len(rows)
+
+    def _look_for_topic(self, producer: Producer) -> None:
+        """StoreUnavailable where there is none: the producer would wait for it, and its user not know for what."""
+        with suppress(KafkaException):  # whether brokers answer is told by the letters, which have longer
+            error = producer.list_topics(self._kafka.topic, timeout=LOOK_S).topics[self._kafka.topic].error
+            found = None if error is None else explained(error, self._kafka, self._config)
+            if isinstance(found, MissingTopic):
+                raise found
 
     def _tell(
         self, producer: Producer, number: int, row: Mapping[str, object], without_payload: bool = False

@@ -1,6 +1,7 @@
 """What is sent to a real broker arrives once, in order, or is said not to have arrived."""
 
 import threading
+import time
 import uuid
 from pathlib import Path
 
@@ -196,6 +197,21 @@ def test_a_letter_for_a_topic_that_is_not_there_says_which(kafka: Kafka):
     told = LetterTopic(stream(kafka, "t", dead_letter_topic="no-such-topic", config=haste), {})
     with pytest.raises(StoreUnavailable, match="no-such-topic"):
         told.append(letters(b"{"))
+
+
+def test_a_letter_is_not_kept_waiting_for_a_topic_that_has_gone(kafka: Kafka):
+    """By a producer that knows it from before, nor by one that has never seen it; and both go on once it is there."""
+    dead = kafka.topic(1)
+    both = [LetterTopic(stream(kafka, "t", dead_letter_topic=dead), {}) for _ in range(2)]
+    assert both[0].append(letters(b"{")) == 1
+    kafka.delete(dead)
+    for told in both:
+        started_s = time.monotonic()
+        with pytest.raises(StoreUnavailable, match=f"no topic '{dead}'"):
+            told.append(letters(b"{"))
+        assert time.monotonic() - started_s < 5, "librdkafka waits for twice as long"
+    kafka.topic(1, name=dead)
+    assert [told.append(letters(b"{")) for told in both] == [1, 1]
 
 
 def murmur2(key: bytes) -> int:
