@@ -215,19 +215,28 @@ class RedisStore:
                 if len(beside) < len(keys):
                     states = [key for key in keys if not key.startswith(ours)]
                     talk.call(shard, "drop", (), field, *states)
-            birth = b":" + _BIRTH.encode()
-            if all(key.endswith(birth) for _, keys in self._walk(talk) for key in keys):
-                self._unlink_all(talk)
+            self._unlink_births(talk)
+
+    def _unlink_births(self, talk: Talk) -> None:
+        """Where they are all that is left, and no more: what others write meanwhile stays, and they are told.
+
+        So is this store object: it may be the drop of an old build, on a Redis that was emptied since [emptied].
+        """
+        births, end = list[tuple[int, list[bytes]]](), b":" + _BIRTH.encode()
+        for shard, keys in self._walk(talk):
+            if not all(key.endswith(end) for key in keys):
+                return
+            births.append((shard, keys))
+        for shard, keys in births:
+            if keys:
+                _unlink(talk, shard, keys)
 
     def teardown(self) -> None:
         with self._link.talk() as talk:
-            self._unlink_all(talk)
-
-    def _unlink_all(self, talk: Talk) -> None:
-        for shard, keys in self._walk(talk):
-            if keys:
-                _unlink(talk, shard, keys)
-        talk.births.clear()  # who empties it need not be told
+            for shard, keys in self._walk(talk):
+                if keys:
+                    _unlink(talk, shard, keys)
+            talk.births.clear()  # who empties it need not be told
 
     def _walk(self, talk: Talk) -> Iterator[tuple[int, list[bytes]]]:
         """All keys of the project, a page at a time; some perhaps twice."""

@@ -2,7 +2,9 @@
 
 import threading
 from collections.abc import Iterator
+from itertools import count
 from pathlib import Path
+from typing import Any
 
 import pytest
 import redis
@@ -10,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from featureflow_cli.errors import StoreUnavailable, UsageError
+from featureflow_cli.online.redis_link import Talk
 from featureflow_cli.times import HOUR_US, SECOND_US
 from tests.hashes import Write, together
 from tests.integration.redis_stores import opened, version, write
@@ -99,9 +102,52 @@ def test_a_teardown_leaves_what_others_have_beside_it(redis_url: str) -> None:
         assert len(client.keys()) == len(others) + 4  # also of the birth
         store.drop("f.1")
         assert sorted(client.keys()) == sorted(others)
+        store.close()  # or it would be told first, as whoever else still writes
         write(store, "1")
         store.teardown()
         assert sorted(client.keys()) == sorted(others)
+    store.close()
+
+
+def test_a_drop_takes_nothing_that_others_write_meanwhile(
+    redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They begin after it has seen that no more than the birth is left, and before that goes, too."""
+    store, other = opened(redis_url), opened(redis_url)
+    write(store, "1")
+    ask, walks = Talk.ask, count(1)
+
+    def late(talk: Talk, shard: int, *words: str | bytes | int) -> Any:
+        answer = ask(talk, shard, *words)
+        if words[0] == "SCAN" and next(walks) == 2:  # the first was for the field, this one for what is left
+            write(other, "7")
+            other.mark(0, "g.1", {0: 5})
+        return answer
+
+    monkeypatch.setattr(Talk, "ask", late)
+    store.drop("f.1")
+    monkeypatch.undo()
+    assert version(store, "7") is not None
+    with pytest.raises(StoreUnavailable, match="emptied while in use"):
+        write(other, "8")
+    write(other, "8")
+    store.drop("f.1")
+    store.drop("g.1")
+    for each in (store, other):
+        each.close()
+
+
+def test_a_drop_on_a_redis_that_was_emptied_leaves_its_writer_to_be_told(server: RedisServer) -> None:
+    """A stream drops what was retired a minute ago, and goes on with states that it remembers."""
+    store = opened(server.url)
+    write(store, "1")
+    store.mark(0, "f.1", {0: 5})
+    with server.client() as client:
+        client.flushall()
+    store.drop("old.1")
+    with pytest.raises(StoreUnavailable, match="emptied while in use"):
+        write(store, "2")
+    assert version(store, "2") is None
     store.close()
 
 
