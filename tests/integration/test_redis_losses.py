@@ -80,6 +80,21 @@ def test_a_writer_hears_of_a_loss_that_a_reader_met(server: RedisServer, next_ca
     store.close()
 
 
+def test_a_marker_without_the_birth_of_its_shard_is_none(server: RedisServer) -> None:
+    """Whoever took it for one would write under a birth that it gave the shard itself, whatever was lost before."""
+    store, other = opened(server.url), opened(server.url)
+    store.mark(0, "f.1", {0: 5})
+    with server.client() as client:
+        assert client.unlink("ff:shop::marker::.") == 1
+    assert other.marker(0, "f.1") is None
+    with pytest.raises(StoreUnavailable, match="emptied while in use"):
+        store.mark(0, "f.1", {0: 6})
+    other.mark(0, "f.1", {0: 0})
+    assert store.marker(0, "f.1") == {0: 5}  # its states are there: nothing else was lost
+    for each in (store, other):
+        each.close()
+
+
 def quiet(store: RedisStore) -> bool:
     """Whether nobody used its connections for so long that they are looked at before the next use."""
     generation = store._link._generation
