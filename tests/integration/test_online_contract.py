@@ -250,8 +250,9 @@ def test_a_marker_exists_once_made_and_only_rises(store: OnlineStore) -> None:
 
 @pytest.mark.parametrize("does", ["write", "mark"])
 @pytest.mark.parametrize("is_built_again", [False, True])
+@pytest.mark.parametrize("has_marked", [False, True])
 def test_who_has_looked_at_markers_is_told_that_the_store_was_emptied(
-    make: Maker, does: str, is_built_again: bool
+    make: Maker, does: str, is_built_again: bool, has_marked: bool
 ) -> None:
     """Once, before anything is written: states would rest on others that are gone, markers speak of them."""
     store, other, third = make("shop"), make("shop"), make("shop")
@@ -263,9 +264,10 @@ def test_who_has_looked_at_markers_is_told_that_the_store_was_emptied(
         for shard in range(store.shards):
             store.mark(shard, "f.1", {0: end})
 
-    mark(store, 5)
+    mark(store if has_marked else third, 5)
     known = markers(store)
     other.teardown()
+    third.close()
     if is_built_again:
         put(third, "user", write("1", {"f.1": b"again"}))
         mark(third, 5)
