@@ -2,11 +2,14 @@
 
 import threading
 from collections.abc import Callable, Iterator
+from itertools import count
+from typing import Any
 
 import pytest
 
 from featureflow_cli.errors import StoreUnavailable
 from featureflow_cli.online.redis import RedisStore
+from featureflow_cli.online.redis_link import Talk
 from tests.hashes import Write, together
 from tests.integration.redis_stores import opened, version, write
 from tests.services.processes import wait_until
@@ -92,6 +95,32 @@ def test_a_marker_without_the_birth_of_its_shard_is_none(server: RedisServer) ->
     other.mark(0, "f.1", {0: 0})
     assert store.marker(0, "f.1") == {0: 5}  # its states are there: nothing else was lost
     for each in (store, other):
+        each.close()
+
+
+def test_a_marker_that_is_read_while_redis_is_emptied_is_of_no_birth_before_it(
+    server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Emptied, and built again up to elsewhere, between the two questions that reading a marker takes."""
+    store, other, third = (opened(server.url) for _ in range(3))
+    other.mark(0, "f.1", {0: 5})
+    ask, asked = Talk.ask, count(1)
+
+    def emptied_meanwhile(talk: Talk, shard: int, *words: str | bytes | int) -> Any:
+        answer = ask(talk, shard, *words)
+        if next(asked) == 1:
+            monkeypatch.undo()
+            with server.client() as client:
+                client.flushall()
+            third.mark(0, "f.1", {0: 3})
+        return answer
+
+    monkeypatch.setattr(Talk, "ask", emptied_meanwhile)
+    store.marker(0, "f.1")
+    with pytest.raises(StoreUnavailable, match="emptied while in use"):
+        store.mark(0, "f.1", {0: 6})
+    assert store.marker(0, "f.1") == {0: 3}
+    for each in (store, other, third):
         each.close()
 
 
