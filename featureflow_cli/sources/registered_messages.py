@@ -98,14 +98,22 @@ def readers(kafka: KafkaStream, environ: Mapping[str, str], source: str) -> Read
     return Readers(SchemaRegistry(kafka.schema_registry, environ, at), known)
 
 
-def as_json(batch: RawBatch, readers: Readers, *, is_replay: bool = False, until_s: float = inf) -> RawBatch:
+def as_json(
+    batch: RawBatch,
+    readers: Readers,
+    *,
+    is_replay: bool = False,
+    until_s: float = inf,
+    found: dict[bytes, Reader] | None = None,
+) -> RawBatch:
     """The batch with JSON in place of what came; what cannot be read is among its letters, as it came.
 
-    Of letters that are replayed, those that could be read before are JSON already.
+    Of letters that are replayed, those that could be read before are JSON already. `found` is how messages are
+    read that begin alike, and comes to know more: who is broken off goes on from there, also past what is nowhere.
     """
     content: list[bytes] = []
     refused: list[Letter] = []
-    found: dict[bytes, Reader] = {}
+    found = {} if found is None else found
     for index, message in enumerate(batch.content):
         try:
             header = message[:HEADER]

@@ -10,6 +10,7 @@ from featureflow_cli.sources.decode import decode_all
 from featureflow_cli.sources.json_messages import BLOCK_MESSAGES
 from featureflow_cli.sources.kafka_consumer import GroupConsumer
 from featureflow_cli.sources.registered_messages import Readers, as_json
+from featureflow_cli.sources.schemas import HEADER, Reader
 
 PIECE = BLOCK_MESSAGES
 """Messages are asked for by so many: these stay in a core's cache until they are rows (of 25,000, 0.6 us each more)."""
@@ -49,6 +50,7 @@ class TopicReader:
     def __init__(self, consumer: GroupConsumer, readers: Readers | None) -> None:
         self._consumer = consumer
         self._readers = readers
+        self._answered: dict[bytes, Reader] = {}  # by the registry, of messages that are still to be read
         self._source: Source | None = None
         self._ahead: dict[int, _Ahead] = {}  # of each partition that was asked for
         self._rows = 0  # how many events are wanted at once
@@ -90,17 +92,24 @@ class TopicReader:
     def read_ahead(self, wait_s: float = PIECE_S) -> int:
         """Read another piece, for at most so many seconds; how many messages it had."""
         places = {partition: ahead.end for partition, ahead in self._ahead.items()}
-        readers, until_s = self._readers, self._asked_s + SCHEMAS_S
+        readers, until_s, answered = self._readers, self._asked_s + SCHEMAS_S, dict(self._answered)
         try:
             found = self._consumer.read(places, min(PIECE, self._room), wait_s)
             fresh = [
-                (partition, batch, batch if readers is None else as_json(batch, readers, until_s=until_s))
+                (
+                    partition,
+                    batch,
+                    batch if readers is None else as_json(batch, readers, until_s=until_s, found=answered),
+                )
                 for partition, batches in found.items()
                 for batch in batches
             ]
         except Exception as err:  # for whoever asks
-            self._error = err
+            self._error, self._answered = err, answered
             return 0
+        if self._answered:
+            passed = {message[:HEADER] for _, came, _ in fresh for message in came.content}
+            self._answered = {each: read for each, read in self._answered.items() if each not in passed}
         for partition, came, batch in fresh:
             ahead = self._ahead[partition]
             ahead.batches.append(batch)
@@ -118,7 +127,7 @@ class TopicReader:
             self._source, self._ahead, self._error = source, {}, None
         places = {partition: ahead.position for partition, ahead in self._ahead.items()}
         if places != positions:
-            self._error = None  # it is met again where it still stands
+            self._error, self._answered = None, {}  # it is met again where it still stands
         self._ahead = {
             partition: self._ahead[partition] if places.get(partition) == at else _Ahead(at)
             for partition, at in positions.items()

@@ -19,7 +19,7 @@ from featureflow_cli.sources.batches import RawBatch
 from featureflow_cli.sources.decode import decode
 from featureflow_cli.sources.kafka_consumer import Gone
 from featureflow_cli.sources.registered_messages import Form, Readers, as_json
-from featureflow_cli.sources.schemas import HEADER, Written
+from featureflow_cli.sources.schemas import HEADER, NoSchema, Written
 from featureflow_cli.sources.topic_reader import TopicReader
 from tests.unit.sources.sources import TOPIC, make_source
 from tests.unit.sources.topic import PIECE, Topic, batch_of
@@ -361,15 +361,19 @@ def test_it_reads_ahead_for_a_while_and_not_for_ever(monkeypatch: pytest.MonkeyP
     assert count(reader.read(NUMBERS, {0: 0}, 6, 0.05)) == 1
 
 
+@pytest.mark.parametrize("are_there", [True, False])
 def test_a_registry_that_takes_long_is_asked_for_some_schemas_a_question(
-    monkeypatch: pytest.MonkeyPatch,
+    monkeypatch: pytest.MonkeyPatch, are_there: bool
 ) -> None:
-    """What it has answered is known: nobody waits for all of them at once."""
+    """What it has answered is known: nobody waits for all of them at once, nor for ever for those that are nowhere."""
     topic, schemas, now_s = Topic(), Schemas(), [0.0]
     each_s, count = 4.0, 9
 
     def slow() -> None:
         now_s[0] += each_s
+        if not are_there:
+            message = "no schema"
+            raise NoSchema(message)
 
     schemas.away = slow
     monkeypatch.setattr(topic_reader, "PIECE", count)  # one piece needs all of them
@@ -380,16 +384,21 @@ def test_a_registry_that_takes_long_is_asked_for_some_schemas_a_question(
     topic.most = count
     for number in range(count):
         topic.put(0, b"\0" + number.to_bytes(4, "big") + MESSAGES["event"])
-    reader, told = reader_of(topic, 0, through(schemas)), 0
-    while True:
+    reader, told, end, events = reader_of(topic, 0, through(schemas)), 0, 0, 0
+    while end < count:
         asked_s = now_s[0]
         try:
-            found = reader.read(NUMBERS, {0: 0}, count, 0.0)
+            found = reader.read(NUMBERS, {0: end}, count, 0.0)
         except StoreUnavailable:
             told += 1
-            continue
-        finally:
-            assert now_s[0] - asked_s <= topic_reader.SCHEMAS_S + each_s
-        break
+            assert told < count
+            topic.most = 0  # what was received comes again, not at once, and in other pieces
+            assert reader.read(NUMBERS, {0: end}, count, 0.0) == {}
+            topic.most = 2
+        else:
+            end = found[0][-1].end
+            events += sum(len(batch.offsets) for batch in found[0])
+        assert now_s[0] - asked_s <= topic_reader.SCHEMAS_S + each_s
+    assert now_s[0] == count * each_s  # each was asked for once
     assert told > 0
-    assert [len(batch.offsets) for batch in found[0]] == [count]
+    assert events == (count if are_there else 0)
