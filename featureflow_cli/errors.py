@@ -86,6 +86,10 @@ class StoreUnavailable(FeatureflowError):
     code = "unavailable"
 
 
+class StillAnswering(StoreUnavailable):
+    """It answers, and has not answered all yet: whoever asks again gets further."""
+
+
 class CheckFailed(FeatureflowError):
     """A check ran to its end and did not pass."""
 

@@ -12,7 +12,7 @@ from typing import Protocol
 
 import numpy as np
 
-from featureflow_cli.errors import StoreUnavailable, UsageError
+from featureflow_cli.errors import StillAnswering, UsageError
 from featureflow_cli.sources import letters
 from featureflow_cli.sources.batches import RawBatch
 from featureflow_cli.sources.letters import NO_VALUE, Letter, Reason, shown
@@ -69,13 +69,13 @@ class Readers:
     _known: dict[int, Reader] = field(default_factory=dict)
 
     def reader(self, number: int, until_s: float = inf) -> Reader:
-        """NoSchema where the registry has none of that form, StoreUnavailable where it does not answer; and where it is
-        to be asked after `until_s` (of the monotonic clock): what it has answered is known the next time.
+        """NoSchema where the registry has none of that form, StoreUnavailable where it does not answer; StillAnswering
+        where it is to be asked after `until_s` (of the monotonic clock): what it has answered is known the next time.
         """
         if number not in self._known:
             if time.monotonic() > until_s:
                 what = "the Schema Registry takes long to answer"
-                raise StoreUnavailable(what, hint="it is asked for the next schemas in a moment")
+                raise StillAnswering(what, hint="it is asked for the next schemas in a moment")
             self._known[number] = self.form.reader(self.registry.written(number, self.form.kind))
         return self._known[number]
 

@@ -4,7 +4,7 @@ import random
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
-from featureflow_cli.errors import StoreUnavailable
+from featureflow_cli.errors import StillAnswering, StoreUnavailable
 from featureflow_cli.times import SECOND_US, Clock
 
 STORES = ""
@@ -31,11 +31,12 @@ class Absences:
     _of: dict[str, _Absence] = field(default_factory=dict)
 
     def note(self, who: str, err: StoreUnavailable) -> float:
-        """How many seconds not to ask again."""
+        """How many seconds not to ask again: few, and as often as it takes, of one who answers little by little."""
         absence = self._of.setdefault(who, _Absence(err))
         absence.error = err
-        absence.failures += 1
-        if not self.once and absence.failures == 1:
+        is_new = absence.failures == 0
+        absence.failures = 1 if isinstance(err, StillAnswering) else absence.failures + 1
+        if not self.once and is_new:
             self.away(err)
         longest_s: float = min(0.1 * 2**absence.failures, LONGEST_S)
         pause_s = longest_s * random.uniform(0.5, 1)  # noqa: S311  (so that workers do not come back as one)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from featureflow_cli.compute.views import Source
 from featureflow_cli.engines.duckdb import Engine
-from featureflow_cli.errors import FeatureflowError, StoreUnavailable
+from featureflow_cli.errors import FeatureflowError, StillAnswering, StoreUnavailable
 from featureflow_cli.offline.drafts import Draft
 from featureflow_cli.offline.snapshots import Snapshot, Spans
 from featureflow_cli.online.store import OnlineStore
@@ -27,13 +27,18 @@ class SourceAway(StoreUnavailable):
     """The source of one worker does not answer: the others go on, and so does all of it that needs the stores only."""
 
 
+class SourceSlow(SourceAway, StillAnswering):
+    """It may be asked again soon, and for as long as it takes."""
+
+
 @contextmanager
 def asking() -> Iterator[None]:
     """Of a source, and nothing else: a store that is away concerns all workers."""
     try:
         yield
     except StoreUnavailable as err:
-        raise SourceAway(err.what, hint=err.hint, at=err.at) from None
+        kind = SourceSlow if isinstance(err, StillAnswering) else SourceAway
+        raise kind(err.what, hint=err.hint, at=err.at) from None
 
 
 class OffsetGone(FeatureflowError):

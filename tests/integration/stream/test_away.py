@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from featureflow_cli.compute.views import Source
-from featureflow_cli.errors import StoreUnavailable
+from featureflow_cli.errors import StillAnswering, StoreUnavailable
 from featureflow_cli.stream.absences import ATTEMPTS
 from featureflow_cli.stream.intake import FileIntake
-from featureflow_cli.stream.outside import SourceAway
+from featureflow_cli.stream.outside import SourceAway, asking
 from featureflow_cli.stream.progress import Progress
 from featureflow_cli.stream.run import run
 from featureflow_cli.times import SECOND_US, system_clock
@@ -116,6 +116,26 @@ def test_a_single_run_waits_for_a_source_that_comes_back(clicks: Clicks) -> None
         return False
 
     clicks.run(True, turn)
+    assert clicks.counts() == (10, 10)
+
+
+def test_a_single_run_waits_for_a_source_that_answers_little_by_little(
+    clicks: Clicks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A registry that takes long for each of many schemas: a run that gave it up would begin with the first again."""
+    put(clicks.folder, "0", events(0, 10))
+    read = FileIntake.read
+
+    @asking()
+    def slow(self: FileIntake, source: Source, *others: Any) -> Any:
+        found = read(self, source, *others)
+        if source.name == "clicks" and clicks.asked <= 3 * ATTEMPTS:
+            what = "it takes long"
+            raise StillAnswering(what)
+        return found
+
+    monkeypatch.setattr(FileIntake, "read", slow)
+    clicks.run(True, lambda: False)
     assert clicks.counts() == (10, 10)
 
 
