@@ -42,6 +42,7 @@ _FETCHING: Config = {
     "fetch.wait.max.ms": 50,  # ... so long; and a partition that is taken up waits for the fetch before it
     "max.poll.interval.ms": 15 * 60_000,  # a bootstrap may take long, and is no reason to be thrown out
     "session.timeout.ms": 20_000,  # others take over what a killed worker held after so long (45 s by default)
+    "metadata.max.age.ms": 24 * 3_600_000,  # a member that rejoins must know its topic (`GroupMember`)
     "heartbeat.interval.ms": 1_000,  # how soon a member hears of a rebalance; a thread of librdkafka's sends them
 }
 

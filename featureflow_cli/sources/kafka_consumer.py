@@ -1,8 +1,7 @@
 """Messages of one topic, for one member of a consumer group; where to read is asked for with every read.
 
-The group says which partitions are this member's (`held`). Only those of them that a read names are assigned to
-librdkafka's fetchers, at the very offset that was asked for: nothing ever starts from an offset that Kafka
-keeps (design.md 4 [sinks]).
+Only those of the member's partitions that a read names are assigned to librdkafka's fetchers, at the very offset that
+was asked for: nothing ever starts from an offset that Kafka keeps (design.md 4 [sinks]).
 """
 
 import gc
@@ -14,12 +13,10 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Topic
 
 from featureflow_cli.errors import FeatureflowError
 from featureflow_cli.sources.batches import RawBatch
-from featureflow_cli.sources.kafka import Config, Trouble, close, explained, opened
+from featureflow_cli.sources.kafka import METADATA_REFRESH_MS, Config, Trouble, close, explained, opened
+from featureflow_cli.sources.kafka_member import AGAIN_S, ANSWER_S, GroupMember
 from featureflow_cli.sources.kafka_messages import by_partition, nothing, recorded_ms
 from featureflow_cli.spec.models import KafkaStream
-
-ANSWER_S, AGAIN_S = 5.0, 1.0
-"""How long a broker may take to answer a question; and the next one, where it left one unanswered."""
 
 
 class Gone(Exception):
@@ -31,30 +28,36 @@ class Gone(Exception):
 
 
 class GroupConsumer:
-    """`held`: the partitions that the group has given to this member; it changes inside of `read` only.
+    """What a `GroupMember` holds is read by another client; `held` and `joined` are the member's.
 
-    `joined`: the group has given them out, and has not thrown this member out since (one that held none is not told
-    of that). `ends`: per partition the offset at which its end was met, as long as nothing was read since. `on_revoke`
+    `ends`: per partition the offset at which its end was met, as long as nothing was read since. `on_revoke`
     is called with partitions before they go to others.
     """
 
     def __init__(
         self, kafka: KafkaStream, config: Config, on_revoke: Callable[[Sequence[int]], None]
     ) -> None:
-        self.held: set[int] = set()
-        self.joined = False
         self.ends: dict[int, int] = {}
         self._kafka = kafka
-        self._config: Config = {**config, "enable.partition.eof": True}
+        self._config: Config = {
+            **config,
+            "enable.partition.eof": True,
+            "topic.metadata.refresh.interval.ms": METADATA_REFRESH_MS,  # it is in no group, and may look
+        }
         self._on_revoke: Callable[[Sequence[int]], None] = on_revoke
         self._at: dict[int, int] = {}  # of the partitions that are fetched: what comes next
-        self._partitions = 0  # of the topic, as the group's leader was told of
         self._trouble = Trouble()
         self._answer_s = ANSWER_S
-        self._client: Any = opened(
-            Consumer, kafka, self._config, error_cb=self._trouble, on_commit=lambda *_: None
-        )
-        self._subscribe()
+        self._member = GroupMember(kafka, config, self._trouble, self._let_go)
+        self._fetcher: Any = opened(Consumer, kafka, self._config, error_cb=self._trouble)
+
+    @property
+    def held(self) -> set[int]:
+        return self._member.held
+
+    @property
+    def joined(self) -> bool:
+        return self._member.joined
 
     def read(self, positions: Mapping[int, int], rows: int, wait_s: float) -> dict[int, list[RawBatch]]:
         """About `rows` messages of the partitions named, from those offsets on, after at most `wait_s` seconds.
@@ -63,9 +66,10 @@ class GroupConsumer:
         transaction markers) are passed over. Raises Gone, StoreUnavailable and DefinitionError.
         """
         try:
+            errors = self._member.hear()
             self._place(positions)
             with _uncollected():
-                found = self._received(self._client.consume(rows, wait_s))
+                found = self._received(errors + self._fetcher.consume(rows, wait_s))
         except KafkaException as err:
             self._leave(list(self._at))
             raise explained(err, self._kafka, self._config) from None
@@ -73,7 +77,7 @@ class GroupConsumer:
             self._leave(list(self._at))  # what was received and is not answered comes again
             raise
         if self._trouble.error is not None and not found:
-            self._ask_whether_it_answers(self._trouble.error)
+            self._member.ask_whether_it_answers(self._trouble.error)
         return found
 
     def watermarks(self, partition: int) -> tuple[int, int]:
@@ -84,7 +88,7 @@ class GroupConsumer:
             except KafkaException as err:
                 if err.args[0].code() != KafkaError._UNKNOWN_PARTITION:
                     raise
-                self._client.list_topics(self._kafka.topic, timeout=self._answer_s)  # it may be a new one
+                self._fetcher.list_topics(self._kafka.topic, timeout=self._answer_s)  # it may be a new one
                 found = self._watermarks(partition)
         except KafkaException as err:
             self._answer_s = AGAIN_S
@@ -97,45 +101,21 @@ class GroupConsumer:
         if self.ends.get(partition) is not None:
             return self.ends[partition]
         place = TopicPartition(self._kafka.topic, partition)
-        known = self._client.get_watermark_offsets(place, cached=True)
+        known = self._fetcher.get_watermark_offsets(place, cached=True)
         return known[1] if known is not None and known[1] >= 0 else None
 
     def report(self, ends: Mapping[int, int]) -> None:
-        """Commit offsets for those who watch the group's lag; nobody waits for it, or misses it."""
-        offsets = [TopicPartition(self._kafka.topic, each, ends[each]) for each in self.held & ends.keys()]
-        if offsets:
-            with suppress(KafkaException):
-                self._client.commit(offsets=offsets, asynchronous=True)
-
-    def has_partitions(self, count: int) -> None:
-        """Have the group share out what the topic has grown by; it is said again where a broker knew fewer.
-
-        librdkafka looks for itself every few minutes, and joins the group anew in whatever state it is: amid a
-        revocation it then takes the rebalance for one that never ends, and stays away from all that follow (2.16,
-        `rd_kafka_cgrp_metadata_update_check`). So it is kept from looking; a subscription waits for the rebalance.
-        """
-        if count == self._partitions:
-            return
-        with suppress(KafkaException):
-            topic = self._client.list_topics(self._kafka.topic, timeout=self._answer_s)
-            if len(topic.topics[self._kafka.topic].partitions) == count:
-                self._subscribe()
-                self._partitions = count
+        self._member.report(ends)
 
     def close(self) -> None:
         """Leave the group, soon (`kafka.close`); nobody is told of partitions any more."""
         self._on_revoke = lambda _: None
-        close(self._client)
-
-    def _subscribe(self) -> None:
-        """Where the topic has grown by what librdkafka knows, the group is joined anew."""
-        self._client.subscribe(
-            [self._kafka.topic], on_assign=self._assigned, on_revoke=self._revoked, on_lost=self._thrown_out
-        )
+        self._member.close()
+        close(self._fetcher)
 
     def _watermarks(self, partition: int) -> tuple[int, int]:
         place = TopicPartition(self._kafka.topic, partition)
-        low, high = self._client.get_watermark_offsets(place, timeout=self._answer_s)
+        low, high = self._fetcher.get_watermark_offsets(place, timeout=self._answer_s)
         return low, high
 
     # ---- where it reads
@@ -146,7 +126,7 @@ class GroupConsumer:
         fresh = {each: at for each, at in wanted.items() if each not in self._at}
         if fresh:
             topic = self._kafka.topic
-            self._client.incremental_assign([TopicPartition(topic, each, at) for each, at in fresh.items()])
+            self._fetcher.incremental_assign([TopicPartition(topic, each, at) for each, at in fresh.items()])
             self._at |= fresh
 
     def _leave(self, partitions: Iterable[int]) -> None:
@@ -158,26 +138,11 @@ class GroupConsumer:
             del self._at[each]
             self.ends.pop(each, None)
         with suppress(KafkaException):  # after a fatal error there is nothing left to be stopped
-            self._client.incremental_unassign([TopicPartition(self._kafka.topic, each) for each in fetched])
+            self._fetcher.incremental_unassign([TopicPartition(self._kafka.topic, each) for each in fetched])
 
-    def _assigned(self, client: Any, partitions: Sequence[TopicPartition]) -> None:
-        self.joined = True
-        self.held |= {each.partition for each in partitions}
-        client.incremental_assign([])  # they are fetched as soon as a read says from where
-
-    def _revoked(self, client: Any, partitions: Sequence[TopicPartition]) -> None:
-        going = [each.partition for each in partitions]
-        self._on_revoke(going)
-        self.held -= set(going)
-        fetched = [each for each in going if each in self._at]
-        if fetched:
-            self._leave(fetched)
-        else:
-            client.incremental_unassign([])
-
-    def _thrown_out(self, client: Any, partitions: Sequence[TopicPartition]) -> None:
-        self.joined = False
-        self._revoked(client, partitions)
+    def _let_go(self, partitions: Sequence[int]) -> None:
+        self._on_revoke(partitions)
+        self._leave(partitions)
 
     # ---- what it gets
 
@@ -225,19 +190,6 @@ class GroupConsumer:
             raise FeatureflowError(what, hint="start the stream again")
         elif code != KafkaError._MAX_POLL_EXCEEDED:  # after that one it joins the group again
             self._trouble(error)
-
-    def _ask_whether_it_answers(self, trouble: KafkaError) -> None:
-        """StoreUnavailable where no broker answers, or has no such topic (any more)."""
-        name = self._kafka.topic
-        try:
-            topic = self._client.list_topics(name, timeout=self._answer_s).topics[name]
-        except KafkaException:
-            self._answer_s = AGAIN_S
-            raise explained(trouble, self._kafka, self._config) from None
-        self._answer_s = ANSWER_S
-        if topic.error is not None:
-            raise explained(topic.error, self._kafka, self._config)
-        self._trouble.clear()
 
 
 @contextmanager

@@ -97,10 +97,6 @@ class ReaderProcess:
         with suppress(*ENDED):
             self._line.send(("report", dict(ends)))
 
-    def has_partitions(self, count: int) -> None:
-        with suppress(*ENDED):
-            self._line.send(("has partitions", count))
-
     def close(self) -> None:
         with suppress(*ENDED):
             self._line.send(("close",))
@@ -238,11 +234,9 @@ class _Answers:
             self._consumer.close()
 
     def _answer(self, kind: str, *words: Any) -> None:
-        """Nothing is said to what is only told; nor to `let go`, where the one that it was meant for has died."""
+        """Nothing is said to `report`; nor to `let go`, where the one that it was meant for has died."""
         if kind == "report":
             self._consumer.report(*words)
-        if kind == "has partitions":
-            self._consumer.has_partitions(*words)
         if kind not in {"read", "watermarks"}:
             return
         memory = None

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from featureflow_cli.compute.views import Source
 from featureflow_cli.errors import FeatureflowError, StoreUnavailable
 from featureflow_cli.sources.batches import RawBatch
-from featureflow_cli.sources.kafka import MissingTopic, group_id
+from featureflow_cli.sources.kafka import group_id
 from featureflow_cli.sources.kafka_admin import Admin
 from featureflow_cli.sources.kafka_consumer import Gone
 from featureflow_cli.sources.reader_process import ReaderProcess
@@ -15,7 +15,7 @@ from featureflow_cli.spec.models import KafkaStream
 from featureflow_cli.stream.outside import NEWS_S, OffsetGone, asking
 
 CHECK_S = 5.0
-"""How often it is looked whether the topic is still the one that it was, and whether it has grown."""
+"""How often it is looked whether the topic is still the one that it was."""
 
 
 class TopicIntake:
@@ -43,7 +43,7 @@ class TopicIntake:
         self._admin = Admin(kafka, environ)
         self._reader = ReaderProcess(kafka, environ, group_id(*name), self._source, self._on_revoke)
         self._known: frozenset[int] = frozenset()  # held when the topic was last looked at
-        self._checked_s = 0.0
+        self._checked_s = 0.0  # when that was, 0 where it was in vain
         self._goal: Mapping[int, int] | None = None
 
     def partitions(self) -> Sequence[int]:
@@ -117,30 +117,26 @@ class TopicIntake:
     def _look_at_topic(self, has_news: bool) -> None:
         """Before partitions are named as held, and every CHECK_S; what answers otherwise may be late with that.
 
-        Who holds none has nothing to look for but a goal.
+        Not twice: a topic that was away may be another one when it is back. Who holds none looks for its goal only.
         """
-        held = frozenset(self._reader.held)
+        held, was_found = frozenset(self._reader.held), self._checked_s > 0
         if held != self._known:
             self._check_topic()
             self._known = held
         elif (held or self._goal) and time.monotonic() - self._checked_s > CHECK_S:
             try:
-                partitions = self._check_topic()
-                self._check_goal(partitions)
-                if held:
-                    self._reader.has_partitions(partitions)
-            except MissingTopic:  # its offsets are nothing any more, and the next look is at the next read
-                self._on_revoke(self.partitions())
-                raise
+                self._check_goal(self._check_topic())
             except StoreUnavailable:
-                if not has_news:
+                if not (has_news and was_found):
                     raise
+                self._checked_s = time.monotonic()
 
     def _check_topic(self) -> int:
         """How many partitions it has; FeatureflowError where it is another topic: its offsets mean other events."""
-        self._checked_s = time.monotonic()
+        self._checked_s = 0.0
         found, partitions = self._admin.identity(self._kafka.topic)
         noted = self._note_topic(found)
+        self._checked_s = time.monotonic()
         if found == noted:
             return partitions
         topic = self._kafka.topic

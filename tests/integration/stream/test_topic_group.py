@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 
 import pytest
@@ -11,10 +11,10 @@ from featureflow_cli.errors import StoreUnavailable
 from featureflow_cli.sources.kafka import CLOSE_S, group_id
 from featureflow_cli.sources.kafka_admin import Admin
 from featureflow_cli.spec.models import KafkaStream
-from featureflow_cli.stream import topic_intake
-from tests.integration.stream.topic_reader import Reader, numbered, produce, reading, tried
+from tests.integration.stream.topic_reader import Reader, members, numbered, produce, reading, tried
 from tests.services.kafka import Kafka, KafkaBroker, kafka_broker
 from tests.services.processes import wait_until
+from tests.services.relay import METADATA, relayed_broker
 
 
 def test_a_group_shares_the_partitions_and_each_is_let_go_before_it_is_given(kafka: Kafka) -> None:
@@ -40,26 +40,31 @@ def test_a_group_shares_the_partitions_and_each_is_let_go_before_it_is_given(kaf
         first.drain()
 
 
-def test_what_a_topic_grows_by_is_read_by_whoever_reads_it(
-    kafka: Kafka, monkeypatch: pytest.MonkeyPatch
+def test_nobody_is_given_what_is_still_to_be_let_go_though_all_is_asked_for_from_elsewhere_meanwhile(
+    kafka: Kafka,
 ) -> None:
-    monkeypatch.setattr(topic_intake, "CHECK_S", 0.2)  # or each look is 5 s away
-    topic = kafka.topic(1)
-    with reading(kafka, topic) as reader:
-        for count in (2, 4):
-            reader.until(lambda: reader.intake.partitions() != [], "it reads")
-            kafka.add_partitions(topic, count)
-            produce(kafka, topic, count - 1, numbered(0, 3))
-            reader.until(
-                lambda last=count - 1: reader.seen.get(last) == numbered(0, 3), "so does the new one"
-            )
+    topic, given = kafka.topic(4), list[object]()
+    for partition in range(4):
+        produce(kafka, topic, partition, numbered(0, 100))
+    with reading(kafka, topic) as first:
+        first.until(lambda: len(first.intake.partitions()) == 4, "it holds all")
+        first.step(rows=10)  # as many are read ahead, and then it waits to be asked
+        with reading(kafka, topic) as second:
+
+            def let_go(partitions: Sequence[int]) -> None:
+                for _ in range(20):  # a second, in which it is not yet let go
+                    second.step()
+                given.append(second.intake.partitions())
+
+            second.until(lambda: second.intake.goal() is not None, "the first is to let some go")
+            first.intake.on_revoke(let_go)
+            first.positions = dict.fromkeys(range(4), 5)
+            first.until(lambda: given, "it hears of it")
+            assert given == [[]]
 
 
-def test_a_topic_that_grows_while_a_member_is_to_let_go_loses_it_no_member(
-    kafka: Kafka, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_topic_that_grows_while_a_member_is_to_let_go_loses_it_no_member(kafka: Kafka) -> None:
     """librdkafka's own look at the topic, if it had any, would make it deaf for all rebalances to come."""
-    monkeypatch.setattr(topic_intake, "CHECK_S", 0.2)  # or each look is 5 s away
     topic, looks = kafka.topic(4), {"topic_metadata_refresh_interval_ms": 200}
     with reading(kafka, topic, **looks) as first:
         first.until(lambda: len(first.intake.partitions()) == 4, "it holds all")
@@ -172,6 +177,17 @@ def test_a_member_that_was_away_for_too_long_comes_back(kafka: Kafka) -> None:
         )
 
 
+@pytest.mark.service("kafka")
+def test_whose_connection_breaks_as_it_joins_is_in_all_the_same() -> None:
+    """librdkafka drops the question that it was to join with, and would wait for the answer for ever."""
+    with relayed_broker() as (broker, relay):
+        topic = broker.topic(2)
+        relay.cut_next = (METADATA, topic.encode())
+        with reading(broker, topic) as reader:
+            wait_until(lambda: tried(reader) and reader.intake.partitions() == [0, 1], "it has joined")
+    assert relay.cuts == 1
+
+
 @contextmanager
 def unanswered(broker: KafkaBroker) -> Iterator[str]:
     """A reader of that topic leaves at the end, and the frozen broker has not answered its last report."""
@@ -211,8 +227,3 @@ def shared(*readers: Reader) -> list[int]:
     for reader in readers:
         reader.step()
     return [len(reader.intake.partitions()) for reader in readers]
-
-
-def members(kafka: Kafka, topic: str) -> int:
-    (asked,) = kafka.admin.describe_consumer_groups([group_id("tests", None, f"g-{topic}")]).values()
-    return len(asked.result(30).members)

@@ -2,6 +2,7 @@
 
 import os
 import random
+import signal
 from collections.abc import Mapping
 from contextlib import suppress
 from struct import unpack_from
@@ -17,6 +18,7 @@ from tests.integration.stream.topic_reader import (
     SOURCE,
     Ids,
     Reader,
+    members,
     messages,
     numbered,
     produce,
@@ -241,25 +243,27 @@ def test_a_topic_that_is_made_anew_while_it_is_read_is_refused(kafka: Kafka) -> 
         assert reader.seen == {0: numbered(0, 3)}
 
 
-def test_a_topic_that_was_seen_to_be_gone_is_looked_at_before_anything_is_read_of_its_name(
+@pytest.mark.slow
+def test_a_partition_that_goes_and_comes_within_a_read_is_looked_at_before_it_is_named(
     kafka: Kafka, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(topic_intake, "CHECK_S", 0.0)  # it is seen at once
+    monkeypatch.setattr(
+        topic_intake, "CHECK_S", 600.0
+    )  # the look every few seconds would find it, too, only later
     topic, found = kafka.topic(1), list[object]()
     produce(kafka, topic, 0, numbered(0, 3))
-    with reading(kafka, topic) as reader:
+    with reading(kafka, topic, session_timeout_ms=6_000) as reader:
         reader.drain()
+        reader.intake._reader._process.send_signal(signal.SIGSTOP)
+        wait_until(lambda: members(kafka, topic) == 0, "it is thrown out")
         kafka.delete(topic)
-        with pytest.raises(StoreUnavailable, match="there is no topic"):
-            reader.step()
-        # the look every few seconds would find it, too, only later
-        monkeypatch.setattr(topic_intake, "CHECK_S", 600.0)
         kafka.topic(1, name=topic)
         produce(kafka, topic, 0, numbered(100, 110))
+        reader.intake._reader._process.send_signal(signal.SIGCONT)
 
         def read() -> None:
             with suppress(StoreUnavailable):
-                found.append(reader.intake.read(SOURCE, {0: 3}, 100_000, 5.0))
+                found.append(reader.intake.read(SOURCE, {0: 3}, 100_000, 14.0))  # since the last answer
 
         with pytest.raises(FeatureflowError, match="created anew"):
             wait_until(read, "it is refused")
@@ -298,3 +302,22 @@ def cut_back(broker: KafkaBroker, topic: str) -> None:
         (size,) = unpack_from(">i", content, starts[-1] + 8)
         starts.append(starts[-1] + 12 + size)
     os.truncate(segment, starts[-2])
+
+
+def test_nothing_is_read_of_a_topic_that_was_made_anew_after_it_was_not_found(
+    kafka: Kafka, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    topic = kafka.topic(1)
+    produce(kafka, topic, 0, numbered(0, 3))
+    with reading(kafka, topic) as reader:
+        reader.drain()
+        kafka.delete(topic)
+        monkeypatch.setattr(topic_intake, "CHECK_S", 0.0)
+        with pytest.raises(StoreUnavailable, match="there is no topic"):
+            wait_until(lambda: reader.step() and False, "it is not found")
+        monkeypatch.setattr(topic_intake, "CHECK_S", 600.0)  # the next look of those would be too late
+        kafka.topic(1, name=topic)
+        produce(kafka, topic, 0, numbered(100, 110))
+        with pytest.raises(FeatureflowError, match="created anew"):
+            wait_until(lambda: tried(reader) and False, "it is refused")
+    assert reader.seen == {0: numbered(0, 3)}

@@ -8,6 +8,7 @@ from confluent_kafka import Producer
 
 from featureflow_cli.errors import StoreUnavailable
 from featureflow_cli.sources.batches import RawBatch
+from featureflow_cli.sources.kafka import group_id
 from featureflow_cli.spec.models import KafkaStream
 from featureflow_cli.stream.topic_intake import TopicIntake
 from tests.services.kafka import Kafka
@@ -122,3 +123,9 @@ def tried(reader: Reader) -> bool:
     with suppress(StoreUnavailable):
         reader.step()
     return True
+
+
+def members(kafka: Kafka, topic: str) -> int:
+    """How many there are in the group of those who read the topic."""
+    (asked,) = kafka.admin.describe_consumer_groups([group_id("tests", None, f"g-{topic}")]).values()
+    return len(asked.result(30).members)
