@@ -44,7 +44,7 @@ class GroupConsumer:
             "enable.partition.eof": True,
             "topic.metadata.refresh.interval.ms": METADATA_REFRESH_MS,  # it is in no group, and may look
         }
-        self._on_revoke: Callable[[Sequence[int]], None] = on_revoke
+        self._on_revoke = on_revoke
         self._at: dict[int, int] = {}  # of the partitions that are fetched: what comes next
         self._trouble = Trouble()
         self._answer_s = ANSWER_S
@@ -109,7 +109,6 @@ class GroupConsumer:
 
     def close(self) -> None:
         """Leave the group, soon (`kafka.close`); nobody is told of partitions any more."""
-        self._on_revoke = lambda _: None
         self._member.close()
         close(self._fetcher)
 
