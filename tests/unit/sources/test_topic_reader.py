@@ -34,10 +34,8 @@ VALUES: dict[str, Any] = {
     "event of numbers": {"n": 2, "t": []},
     "large": {"n": 3, "t": "x" * 100},
 }
-MESSAGES = {name: json.dumps(value).encode() for name, value in VALUES.items()} | {
-    "broken": b"{",
-    "none": b"",
-}
+MESSAGES = {name: json.dumps(value).encode() for name, value in VALUES.items()}
+MESSAGES |= {"broken": b"{", "none": b""}
 LARGEST = HEADER + max(map(len, MESSAGES.values()))
 PARTITIONS, AFTER = st.integers(0, 2), st.integers(0, 4)
 
@@ -377,10 +375,8 @@ def test_a_registry_that_takes_long_is_asked_for_some_schemas_a_question(
 
     schemas.away = slow
     monkeypatch.setattr(topic_reader, "PIECE", count)  # one piece needs all of them
-    for module in (topic_reader, registered_messages):
-        monkeypatch.setattr(
-            module, "time", SimpleNamespace(monotonic=lambda: now_s[0])
-        )  # four seconds a schema
+    for module in (topic_reader, registered_messages):  # four seconds a schema
+        monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: now_s[0]))
     topic.most = count
     for number in range(count):
         topic.put(0, b"\0" + number.to_bytes(4, "big") + MESSAGES["event"])
