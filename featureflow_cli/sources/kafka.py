@@ -28,7 +28,7 @@ CLOSE_S = 10.0
 """How long a consumer may take to leave."""
 
 METADATA_REFRESH_MS = 5_000
-"""How soon new partitions of a topic are noticed."""
+"""How soon who is in no group notices new partitions and leaders; a `GroupMember` looks by itself."""
 _COMMON: Config = {
     "client.id": "featureflow",
     "topic.metadata.refresh.interval.ms": METADATA_REFRESH_MS,

@@ -115,7 +115,7 @@ def test_a_marker_that_is_read_while_redis_is_emptied_is_of_no_birth_before_it(
             third.mark(0, "f.1", {0: 3})
         return answer
 
-    monkeypatch.setattr(Talk, "ask", emptied_meanwhile)
+    monkeypatch.setattr(Talk, "ask", emptied_meanwhile)  # the real one, and what comes between two of it
     store.marker(0, "f.1")
     with pytest.raises(StoreUnavailable, match="emptied while in use"):
         store.mark(0, "f.1", {0: 6})

@@ -124,7 +124,7 @@ def test_a_drop_takes_nothing_that_others_write_meanwhile(
             other.mark(0, "g.1", {0: 5})
         return answer
 
-    monkeypatch.setattr(Talk, "ask", late)
+    monkeypatch.setattr(Talk, "ask", late)  # the real one, and what comes between two of it
     store.drop("f.1")
     monkeypatch.undo()
     assert version(store, "7") is not None

@@ -33,6 +33,7 @@ from tests.services.processes import wait_until
 from tests.services.redis import redis_server
 
 LONG_S, ROUNDS = 60, 8
+"""Rounds are half a second each (OTHERS_S)."""
 
 
 def both(folder: Path, kafka: Kafka, topic: str) -> Project:
@@ -126,7 +127,9 @@ def test_a_single_run_waits_for_what_another_member_holds_and_takes_it_over(
         asked_s.append(time.monotonic())
         return ask(*args)
 
-    monkeypatch.setattr("featureflow_cli.stream.worker.applied_by_others", noted)  # goes on to it
+    monkeypatch.setattr(
+        "featureflow_cli.stream.worker.applied_by_others", noted
+    )  # it goes on to the real one
     topic = kafka.topic(1)
     project = both(tmp_path, kafka, topic)
     put(kafka, topic, 0, range(20))

@@ -134,7 +134,7 @@ def test_a_single_run_waits_for_a_source_that_answers_little_by_little(
             raise StillAnswering(what)
         return found
 
-    monkeypatch.setattr(FileIntake, "read", slow)
+    monkeypatch.setattr(FileIntake, "read", slow)  # files are never slow; it goes on to the real one
     clicks.run(True, lambda: False)
     assert clicks.counts() == (10, 10)
 

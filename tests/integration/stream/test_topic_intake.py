@@ -247,9 +247,8 @@ def test_a_topic_that_is_made_anew_while_it_is_read_is_refused(kafka: Kafka) -> 
 def test_a_partition_that_goes_and_comes_within_a_read_is_looked_at_before_it_is_named(
     kafka: Kafka, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(
-        topic_intake, "CHECK_S", 600.0
-    )  # the look every few seconds would find it, too, only later
+    # the look every few seconds would find it, too, only later
+    monkeypatch.setattr(topic_intake, "CHECK_S", 600.0)
     topic, found = kafka.topic(1), list[object]()
     produce(kafka, topic, 0, numbered(0, 3))
     with reading(kafka, topic, session_timeout_ms=6_000) as reader:
@@ -274,7 +273,7 @@ def test_a_partition_that_goes_and_comes_within_a_read_is_looked_at_before_it_is
 @pytest.mark.service("kafka")
 def test_a_goal_that_the_broker_has_lost_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     """Neither by the member that holds the partition, nor by one that holds none."""
-    monkeypatch.setattr(topic_intake, "CHECK_S", 0.5)
+    monkeypatch.setattr(topic_intake, "CHECK_S", 0.5)  # so that nobody waits for the next look
     with kafka_broker() as broker:
         topic = broker.topic(1)
         produce(broker, topic, 0, numbered(0, 4))
@@ -312,7 +311,7 @@ def test_nothing_is_read_of_a_topic_that_was_made_anew_after_it_was_not_found(
     with reading(kafka, topic) as reader:
         reader.drain()
         kafka.delete(topic)
-        monkeypatch.setattr(topic_intake, "CHECK_S", 0.0)
+        monkeypatch.setattr(topic_intake, "CHECK_S", 0.0)  # the next read looks
         with pytest.raises(StoreUnavailable, match="there is no topic"):
             wait_until(lambda: reader.step() and False, "it is not found")
         monkeypatch.setattr(topic_intake, "CHECK_S", 600.0)  # the next look of those would be too late

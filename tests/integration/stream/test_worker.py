@@ -9,6 +9,7 @@ import pytest
 
 from featureflow_cli.errors import StoreUnavailable
 from featureflow_cli.stream import merging
+from featureflow_cli.stream.deciding import Batch
 from featureflow_cli.stream.resident import Resident
 from featureflow_cli.stream.worker import Worker
 from featureflow_cli.stream.writing import ended
@@ -21,6 +22,15 @@ def world(tmp_path: Path) -> Iterator[World]:
     made = World(tmp_path, Topic([-1, 0]), compiled(tmp_path))
     yield made
     made.close()
+
+
+def begun(world: World) -> tuple[Worker, Batch]:
+    """A worker that has taken up what there is, and its first batch."""
+    worker = world.worker()
+    worker.take_up()
+    batch = worker.poll()
+    assert batch is not None
+    return worker, batch
 
 
 def test_one_worker_applies_each_accepted_event_once(world: World) -> None:
@@ -73,10 +83,7 @@ def test_states_are_built_up_to_a_floor_that_another_worker_set_by_a_later_log(w
 def test_what_went_online_but_not_into_the_log_is_not_applied_twice(world: World) -> None:
     """Killed before the offline commit: the successor decides anew, and every header covers it."""
     fill(world, random.Random(4), 100)
-    first = world.worker()
-    first.take_up()
-    batch = first.poll()
-    assert batch is not None
+    first, batch = begun(world)
     first.write_online(batch)
     second = world.worker()
     drain(second)
@@ -151,10 +158,7 @@ def test_entities_share_what_is_merged_at_a_time_and_the_last_has_it_all(
     monkeypatch.setattr(merging, "TURN_BYTES", 200)  # a turn for each of six users and three items
     monkeypatch.setattr(Resident, "count_in", noted)  # it goes on to the real one
     fill(world, random.Random(5), 300)
-    worker = world.worker()
-    worker.take_up()
-    batch = worker.poll()
-    assert batch is not None
+    worker, batch = begun(world)
     worker.write_online(batch)
     assert sorted(asked) == sorted([*[("user", 100), ("item", 100)] * 3, *[("user", 200)] * 3])
     assert asked[-3:] == [("user", 200)] * 3
@@ -169,10 +173,7 @@ def test_the_loop_is_told_once_when_the_last_of_many_turns_is_under_way(
         merging, "reached", turns.append
     )  # each turn has a fault point, which does nothing here
     fill(world, random.Random(5), 300)
-    worker = world.worker()
-    worker.take_up()
-    batch = worker.poll()
-    assert batch is not None
+    worker, batch = begun(world)
     steps = worker.writer(batch)
     next(steps)
     sent = len(turns)

@@ -258,6 +258,7 @@ def test_one_that_never_starts_is_given_up_for_another(
 def waiting_for_a_file(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The file that what is started from now on waits for, before it imports anything."""
     go_on = folder / "go on"
+    # a process that stands still at its start: nobody is woken there, so it looks again and again
     waiting = f"import os, time\nwhile not os.path.exists({str(go_on)!r}): time.sleep(0.01)"
     (folder / "sitecustomize.py").write_text(waiting)
     monkeypatch.setenv("PYTHONPATH", str(folder))
@@ -353,6 +354,7 @@ def test_the_hint_is_at_what_there_is_too_little_of(
     def refuse(*_: Any, **__: Any) -> None:
         raise OSError(errno.ENOMEM, os.strerror(errno.ENOMEM))
 
+    # a limit of memory would stop the test itself, wherever it asks for some first
     monkeypatch.setattr("subprocess.Popen", refuse)
     monkeypatch.setattr(os, "memfd_create", refuse)
     with pytest.raises(StoreUnavailable, match="Cannot allocate memory") as caught:
